@@ -1,0 +1,69 @@
+/* The data plane's thread: all links of a node, their classical channels, the ring to the keys service, local delivery.
+ *
+ * One C thread owns the loop and never takes the GIL. Control code calls the functions below from any thread; each takes
+ * the data plane's mutex for a moment. What the fast path does not decide is punted: a bounded queue that control reads
+ * when the punt descriptor (eventfd) is readable. */
+#ifndef QBB_DATAPLANE_H
+#define QBB_DATAPLANE_H
+#include "link.h"
+
+/* cffi:begin */
+enum qbb_channel_kind { QBB_CHANNEL_NONE, QBB_CHANNEL_UDP, QBB_CHANNEL_TCP };
+/* hello: an unsealed packet, whole. control: channel 0. network: QKDNL that is not for the keys service (ICMP). device:
+ * channels from 16 up. alarm: QBB_DROP_CLEAR. channel_lost: a TCP channel ended. */
+enum qbb_punt_kind { QBB_PUNT_HELLO, QBB_PUNT_CONTROL, QBB_PUNT_NETWORK, QBB_PUNT_DEVICE, QBB_PUNT_ALARM,
+    QBB_PUNT_CHANNEL_LOST };
+/* QKDNL drops in the data plane, beside each link's own verdicts. */
+enum qbb_network_drop { QBB_NET_SHORT, QBB_NET_VERSION, QBB_NET_CHECKSUM, QBB_NET_TTL, QBB_NET_NO_ROUTE,
+    QBB_NET_LINK_DOWN, QBB_NET_RING_FULL, QBB_NET_SOURCE, QBB_NET_PUNT_FULL, QBB_NET_DROPS };
+
+typedef struct qbb_dataplane qbb_dataplane;
+
+/* In key memory, because the part behind `clear` may be secret (fingerprints): Python copies the clear part only. */
+typedef struct {
+    uint8_t kind, priority, command;
+    uint16_t link, channel;
+    uint32_t length, clear;
+    uint8_t bytes[1472]; /* clear text: padded parts have been opened */
+} qbb_punt;
+
+/* node_address in host order. NULL with errno. */
+qbb_dataplane *qbb_dataplane_new(uint32_t node_address);
+void qbb_dataplane_free(qbb_dataplane *dp);
+int qbb_dataplane_start(qbb_dataplane *dp);
+int qbb_dataplane_stop(qbb_dataplane *dp);
+int qbb_dataplane_punt_fd(qbb_dataplane *dp);
+/* 1 and *punt filled, or 0. */
+int qbb_dataplane_next_punt(qbb_dataplane *dp, qbb_punt *punt);
+
+/* Adds a link; returns its index or -errno. Key memory is mapped here. */
+int qbb_dataplane_add_link(qbb_dataplane *dp, const qbb_link_params *params, uint64_t buffer_words);
+/* Gives the link its classical channel: a UDP socket connected to the peer, or a connected TCP socket. The data plane
+ * takes the descriptor over. kind NONE takes it away. */
+int qbb_dataplane_set_channel(qbb_dataplane *dp, int link, enum qbb_channel_kind kind, int fd);
+/* Sends one unsealed datagram (a hello) on the link's channel. */
+int qbb_dataplane_send_hello(qbb_dataplane *dp, int link, const uint8_t *packet, size_t length);
+
+/* The link functions of link.h under the mutex; the thread is woken when there may be something to send. */
+int qbb_dataplane_begin(qbb_dataplane *dp, int link, uint64_t epoch, const uint8_t out_half[64], const uint8_t in_half[64]);
+int qbb_dataplane_end(qbb_dataplane *dp, int link);
+/* Reads block file `name` (length bytes, a multiple of 8) into the direction's buffer. -ENOBUFS when there is no room. */
+int qbb_dataplane_load(qbb_dataplane *dp, int link, enum qbb_direction direction, int dir_fd, const char *name,
+    size_t length);
+int qbb_dataplane_close_below(qbb_dataplane *dp, int link, enum qbb_direction direction, uint64_t word);
+int qbb_dataplane_allow(qbb_dataplane *dp, int link, unsigned priority);
+int qbb_dataplane_submit(qbb_dataplane *dp, int link, uint16_t channel, uint8_t command, uint8_t priority, int reliable,
+    const uint8_t *payload, size_t length, size_t clear);
+int qbb_dataplane_stats(qbb_dataplane *dp, int link, qbb_link_stats *stats);
+
+/* Route table, swapped whole: sorted by the caller, longest prefix first. link -1: this node itself. */
+typedef struct { uint32_t prefix, mask; int32_t link; } qbb_route;
+int qbb_dataplane_set_routes(qbb_dataplane *dp, const qbb_route *routes, size_t count);
+/* May traffic (channel 1) use the link? Set by the link machine: 1 in UP with key above the reserve. */
+int qbb_dataplane_set_usable(qbb_dataplane *dp, int link, int usable);
+/* The ring to the keys service: shared mapping and the two eventfds (to_keys is signalled by us, from_keys by them). NULL
+ * ring takes it away. */
+int qbb_dataplane_set_ring(qbb_dataplane *dp, void *rings, int to_keys_fd, int from_keys_fd);
+int qbb_dataplane_network_drops(qbb_dataplane *dp, uint64_t out[16]);
+/* cffi:end */
+#endif
