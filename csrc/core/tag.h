@@ -1,0 +1,29 @@
+/* The A-tag of a sealed packet: Wegman-Carter, POLYVAL over a fixed-width block, the payload as sent and the lengths,
+ * XOR 16 mask bytes that serve this tag alone.
+ *
+ * The fixed block says which packet this is beyond what the wire shows: link, epoch, direction and the full 64-bit
+ * offsets, so nothing sealed for one place verifies at another. All integers are big-endian:
+ *
+ *   0          8        16          17        24          32          40            60      64
+ *   | link id  | epoch  | direction | zero    | E-offset  | A-offset  | header (20) | zero  |
+ */
+#ifndef QBB_TAG_H
+#define QBB_TAG_H
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hash.h"
+#include "packet.h"
+#include "probe.h"
+
+#define QBB_TAG_FIXED_BYTES 64
+
+/* direction: 0 master to slave, 1 slave to master. */
+void qbb_tag_fixed(uint8_t fixed[QBB_TAG_FIXED_BYTES], uint64_t link_id, uint64_t epoch, uint8_t direction,
+    uint64_t e_offset, uint64_t a_offset, const uint8_t header[QBB_HEADER_BYTES]);
+
+/* out = POLYVAL(H, fixed || payload, zero-padded || length, clear) XOR mask. payload: as sent, `length` bytes, preamble
+ * included. use: QBB_USE_MASK_SEAL or QBB_USE_MASK_OPEN; the probe is told the mask. Compare tags with qbb_equal. */
+void qbb_tag(uint8_t out[QBB_TAG_BYTES], const qbb_hash_key *key, const uint8_t fixed[QBB_TAG_FIXED_BYTES],
+    const uint8_t *payload, size_t length, size_t clear, const uint8_t mask[QBB_TAG_BYTES], enum qbb_use use);
+#endif
