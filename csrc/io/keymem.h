@@ -18,4 +18,6 @@ const char *qbb_keymem_kind(void);
 /* No core dumps, no ptrace, no setuid surprises for this process: PR_SET_DUMPABLE 0, RLIMIT_CORE 0. */
 int qbb_process_harden(void);
 /* cffi:end */
+/* Is this descriptor a memfd_secret (mapped only, never shrunk)? For the rest of csrc/io. */
+int qbb_keymem_is_secret(int fd);
 #endif

@@ -1,0 +1,32 @@
+"""Device blocks on disk and durable appends: the files of the key store. Errors: OSError with the file's name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from appliance.native import check, ffi, lib
+
+
+def write(directory_fd: int, name: str, pointer: Any, length_bytes: int) -> None:
+    """Durable under ``name`` when it returns. FileExistsError when there is one of that name."""
+    check(lib.qbb_block_write(directory_fd, name.encode(), pointer, length_bytes), f"block {name}")
+
+
+def accept(directory_fd: int, name: str, source_fd: int, length_bytes: int) -> None:
+    """As write, with bytes from another process's memory file."""
+    check(lib.qbb_block_accept(directory_fd, name.encode(), source_fd, length_bytes), f"block {name}")
+
+
+def read(directory_fd: int, name: str, pointer: Any, length_bytes: int) -> None:
+    """Exactly ``length_bytes`` into key memory; EIO when the file is shorter or longer."""
+    check(lib.qbb_block_read(directory_fd, name.encode(), pointer, length_bytes), f"block {name}")
+
+
+def destroy(directory_fd: int, name: str) -> None:
+    """Overwritten, removed, and durably so. A missing file is success."""
+    check(lib.qbb_block_destroy(directory_fd, name.encode()), f"block {name}")
+
+
+def append_durable(fd: int, record: bytes, place: str) -> None:
+    """Append and sync. After an error the file's end is unknown: the caller stops, and never tries again."""
+    check(lib.qbb_append_durable(fd, ffi.from_buffer(record), len(record)), place)
