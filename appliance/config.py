@@ -1,0 +1,34 @@
+"""The node's configuration: `load(path)` gives a NodeConfig or raises ConfigurationErrors (every problem)."""
+
+from __future__ import annotations
+
+from appliance.configuration.errors import ConfigurationErrors, Problem
+from appliance.configuration.model import (
+    ClientRule,
+    DeviceConfig,
+    KeysConfig,
+    LinkConfig,
+    NodeConfig,
+    RouteConfig,
+)
+from appliance.configuration.printer import show
+from appliance.configuration.reader import check_secrets, load, parse, secret_path
+from appliance.configuration.values import PortRange, SocketAddress
+
+__all__ = [
+    "ClientRule",
+    "ConfigurationErrors",
+    "DeviceConfig",
+    "KeysConfig",
+    "LinkConfig",
+    "NodeConfig",
+    "PortRange",
+    "Problem",
+    "RouteConfig",
+    "SocketAddress",
+    "check_secrets",
+    "load",
+    "parse",
+    "secret_path",
+    "show",
+]

@@ -1,0 +1,133 @@
+"""The configuration as the programs see it. Fields have the names and units of the settings in schema.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from appliance.configuration.values import PortRange, SocketAddress
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """A QKD device of a link: unit qbb-device@NAME."""
+
+    name: str
+    kind: str
+    fibre: str  # "unix:/path" or "tcp:host:port"
+    qber_alarm: float
+    clear_after_blocks: int
+    stalled_after_s: float
+    pending_blocks: int
+    on_alarm: str  # "down" or "ignore"
+
+
+@dataclass(frozen=True)
+class LinkConfig:
+    """A Q3P link to one neighbour."""
+
+    name: str
+    peer: IPv4Address
+    listen: SocketAddress
+    remote: SocketAddress
+    channel: str  # "udp" or "tcp"
+    secret: Path | None
+    hash: str
+    cost: int
+    key_rate_bps: int
+    chunk_bytes: int
+    buffer_bytes: int
+    window_bytes: int
+    high_mark_bytes: int
+    low_mark_bytes: int
+    store_mark_bytes: int
+    keepalive_s: float
+    dead_after_s: float
+    queue_packets: int
+    flight_packets: int
+    ack_delay_s: float
+    rto_s: float
+    rto_max_s: float
+    give_up_tries: int
+    devices: tuple[DeviceConfig, ...]
+
+
+@dataclass(frozen=True)
+class RouteConfig:
+    """A static route of session-key packets."""
+
+    prefix: IPv4Network
+    link: str
+
+
+@dataclass(frozen=True)
+class ClientRule:
+    """Who may ask for whose keys. Those of uid, gid, user and group that are given must all match."""
+
+    name: str
+    uid: int | None
+    gid: int | None
+    user: str | None
+    group: str | None
+    ports: tuple[PortRange, ...]
+    applications: tuple[str, ...]  # "ah", "esp", "tls"
+    keys_per_s: float
+    burst_keys: int
+    stock_keys: int
+    connections: int
+
+
+@dataclass(frozen=True)
+class KeysConfig:
+    """The keys service: unit qbb-keys."""
+
+    socket: Path | None  # None: pfkey.sock in the runtime directory
+    socket_mode: int
+    first_spi: int
+    last_spi: int
+    shelf_keys: int
+    key_lifetime_s: float
+    source: str
+    clients: tuple[ClientRule, ...]
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """One node. `source` is the file it was read from, empty when it was none."""
+
+    name: str
+    address: IPv4Address
+    state_directory: Path
+    runtime_directory: Path
+    links: tuple[LinkConfig, ...]
+    routes: tuple[RouteConfig, ...]
+    keys: KeysConfig
+    source: str = ""
+
+    @property
+    def device_socket(self) -> Path:
+        return self.runtime_directory / "device.sock"
+
+    @property
+    def ring_socket(self) -> Path:
+        return self.runtime_directory / "ring.sock"
+
+    @property
+    def pfkey_socket(self) -> Path:
+        return self.keys.socket or self.runtime_directory / "pfkey.sock"
+
+    def control_socket(self, unit: str) -> Path:
+        """`unit`: "dataplane", "keys" or "device-NAME"."""
+        return self.runtime_directory / f"{unit}.control"
+
+    def link_state(self, link: str) -> Path:
+        return self.state_directory / "dataplane" / link
+
+    def link(self, name: str) -> LinkConfig:
+        """Raises KeyError."""
+        return {link.name: link for link in self.links}[name]
+
+    def device(self, name: str) -> tuple[LinkConfig, DeviceConfig]:
+        """The device and the link that it feeds; raises KeyError."""
+        return {device.name: (link, device) for link in self.links for device in link.devices}[name]

@@ -1,0 +1,231 @@
+"""TOML text to NodeConfig, by the schema. Collects every problem before it gives up."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from appliance.configuration import schema
+from appliance.configuration.errors import ConfigurationErrors, Problem, WrongValue
+from appliance.configuration.lines import Place, line_of, locate
+from appliance.configuration.model import (
+    ClientRule,
+    DeviceConfig,
+    KeysConfig,
+    LinkConfig,
+    NodeConfig,
+    RouteConfig,
+)
+from appliance.configuration.schema import REQUIRED, Derived, Setting, Table
+from appliance.configuration.values import shorten
+
+BUILDERS: dict[str, type[Any]] = {
+    "device": DeviceConfig,
+    "link": LinkConfig,
+    "route": RouteConfig,
+    "client": ClientRule,
+    "keys": KeysConfig,
+    "node": NodeConfig,
+}
+MISSING = object()
+
+
+class Reader:
+    """Reads one document; `problems` fills up on the way."""
+
+    def __init__(self, text: str, source: str) -> None:
+        self.source = source
+        self.lines = locate(text)
+        self.problems: list[Problem] = []
+        self.tables_at: dict[str, int] = {}  # line of each table by its label
+
+    def complain(self, place: Place, label: str, wrong: str, right: str) -> None:
+        self.problems.append(Problem(label, wrong, right, self.source, line_of(self.lines, place)))
+
+    def placed(self, label: str, wrong: str, right: str) -> Problem:
+        """A problem of a table that has been read, or of a setting in it."""
+        line = self.tables_at.get(label) or self.tables_at.get(label.rpartition(".")[0], 0)
+        return Problem(label, wrong, right, self.source, line)
+
+    def tables(self, parent: Mapping[str, Any], table: Table, place: Place, label: str) -> Any:
+        """The parsed table, or the tuple of tables where many are allowed; None where anything is wrong."""
+        value = parent.get(table.name, [] if table.many else {})
+        place = (*place, table.name)
+        label = f"{label}.{table.name}" if label else table.name
+        if not table.many:
+            return self.table(value, table, place, label)
+        if not isinstance(value, list):
+            self.complain(place, label, "is not a list of tables", f"[[{table.name}]] is wanted")
+            return None
+        read = [
+            self.table(item, table, (*place, position), self._named(label, item, position))
+            for position, item in enumerate(value)
+        ]
+        return None if None in read else tuple(read)
+
+    @staticmethod
+    def _named(label: str, item: object, position: int) -> str:
+        name = item.get("name") if isinstance(item, dict) else None
+        return f"{label} {shorten(name)}" if isinstance(name, str) else f"{label} number {position + 1}"
+
+    def table(self, raw: object, table: Table, place: Place, label: str) -> Any:
+        if not isinstance(raw, dict):
+            self.complain(place, label, f"{shorten(raw)} is not a table", f"[{table.name}] is wanted")
+            return None
+        before = len(self.problems)
+        self.tables_at[label] = line_of(self.lines, place)
+        self._unknown(raw, [s.name for s in table.settings] + [t.name for t in table.tables], place, label)
+        read: dict[str, Any] = {}
+        for setting in table.settings:
+            value = self._setting(raw, setting, place, label)
+            if value is not MISSING:
+                read[setting.name] = value
+        for inner in table.tables:
+            read[inner.field] = self.tables(raw, inner, place, label)
+        if len(self.problems) > before:
+            return None
+        for setting in table.settings:
+            if isinstance(read[setting.name], Derived):
+                read[setting.name] = read[setting.name].compute(read)
+        for rule in table.rules:
+            for name, wrong, right in rule(read):
+                self.complain((*place, name), f"{label}.{name}" if name else label, wrong, right)
+        return BUILDERS[table.name](**read) if table.name != "node" else read
+
+    def _setting(self, raw: Mapping[str, Any], setting: Setting, place: Place, label: str) -> Any:
+        where = f"{label}.{setting.name}"
+        if setting.name not in raw:
+            if setting.default is REQUIRED:
+                self.complain(place, where, "is missing", setting.kind.expects)
+                return MISSING
+            return setting.default
+        try:
+            return setting.kind.parse(raw[setting.name])
+        except WrongValue as error:
+            self.complain((*place, setting.name), where, error.wrong, error.right or setting.kind.expects)
+            return MISSING
+
+    def _unknown(self, raw: Mapping[str, Any], known: list[str], place: Place, label: str) -> None:
+        for key in raw:
+            if key not in known:
+                close = difflib.get_close_matches(key, known, 1)
+                right = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+                where = f"{label}.{key}" if label else key
+                self.complain((*place, key), where[:120], "is not known", right)
+
+
+def _duplicates(owned: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
+    """Of (label of the owner, what it claims) the claims made before."""
+    seen: dict[str, str] = {}
+    for label, claim in owned:
+        if claim in seen:
+            yield label, f"{claim} is taken already", f"it is that of {seen[claim]}"
+        seen.setdefault(claim, label)
+
+
+def _across(config: NodeConfig) -> Iterator[tuple[str, str, str]]:
+    """What only the whole configuration can show: (label, wrong, right)."""
+    links = [(f'link "{link.name}"', link) for link in config.links]
+    if not links:
+        yield "link", "there is none", "a node has at least one [[link]]"
+    yield from _duplicates((label, f"name {link.name}") for label, link in links)
+    yield from _duplicates((label, f"peer {link.peer}") for label, link in links)
+    yield from _duplicates((label, f"listen {link.channel} {link.listen}") for label, link in links)
+    yield from _duplicates(
+        (f'{label}.device "{device.name}"', f"name {device.name}")
+        for label, link in links
+        for device in link.devices
+    )
+    yield from _duplicates(
+        (f'keys.client "{rule.name}"', f"name {rule.name}") for rule in config.keys.clients
+    )
+    for label, link in links:
+        if link.peer == config.address:
+            yield f"{label}.peer", f"{link.peer} is this node", "the neighbour's node address is wanted"
+    names = [link.name for link in config.links]
+    for position, route in enumerate(config.routes, 1):
+        if route.link not in names:
+            yield (
+                f"route number {position}",
+                f'there is no link "{route.link}"',
+                f"links are {', '.join(names)}",
+            )
+
+
+def parse(text: str, source: str = "") -> NodeConfig:
+    """Raises ConfigurationErrors with all problems found."""
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationErrors([_syntax_problem(error, source)]) from None
+    reader = Reader(text, source)
+    reader._unknown(document, [table.name for table in schema.TABLES], (), "")
+    read = {table.name: reader.tables(document, table, (), "") for table in schema.TABLES}
+    if reader.problems:
+        raise ConfigurationErrors(reader.problems)
+    config = NodeConfig(
+        **read["node"], links=read["link"], routes=read["route"], keys=read["keys"], source=source
+    )
+    problems = [reader.placed(*problem) for problem in _across(config)]
+    if problems:
+        raise ConfigurationErrors(problems)
+    return config
+
+
+def _syntax_problem(error: Exception, source: str) -> Problem:
+    if isinstance(error, tomllib.TOMLDecodeError):
+        return Problem("", f"not TOML: {error}", "see https://toml.io", source)
+    return Problem("", "not TOML: a number is too long or a value is nested too deep", "", source)
+
+
+def load(path: str | Path) -> NodeConfig:
+    """Reads the file. Raises ConfigurationErrors, also when it cannot be read."""
+    try:
+        text = Path(path).read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ConfigurationErrors([Problem("", f"byte {error.start} is not UTF-8", "", str(path))]) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigurationErrors([Problem("", f"cannot be read: {reason}", "", str(path))]) from None
+    return parse(text, str(path))
+
+
+def secret_path(link: LinkConfig, environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The link's secret file: configured, or the unit's credential NAME.secret; None when neither."""
+    if link.secret is not None:
+        return link.secret
+    directory = environment.get("CREDENTIALS_DIRECTORY")
+    return Path(directory) / f"{link.name}.secret" if directory else None
+
+
+def check_secrets(config: NodeConfig) -> list[Problem]:
+    """Problems of the configured secret files (credentials are systemd's affair)."""
+    problems = []
+    for link in config.links:
+        if link.secret is None:
+            continue
+        wrong, right = _secret_fault(link.secret)
+        if wrong:
+            problems.append(
+                Problem(f'link "{link.name}".secret', f"{link.secret} {wrong}", right, config.source)
+            )
+    return problems
+
+
+def _secret_fault(path: Path) -> tuple[str, str]:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return "does not exist", f"make it by qbb link secret --out {path} and carry it to the other end"
+    except OSError as error:
+        return f"cannot be looked at: {error.strerror}", "run qbb check as root or as the unit's user"
+    if not stat.S_ISREG(status.st_mode):
+        return "is not a regular file", "the file made by qbb link secret is wanted"
+    if status.st_mode & 0o077:
+        return f"has mode {stat.S_IMODE(status.st_mode):04o}", f"chmod 0600 {path}"
+    return "", ""

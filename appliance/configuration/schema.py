@@ -1,0 +1,246 @@
+"""The schema of node.toml: a row per setting. The parser, `qbb check`, the printed configuration and the
+manual page qbb-node.toml(5) are all made from these rows.
+
+A default of REQUIRED means that the setting must be given, None that it may be left out. A Derived is
+computed from the table's other settings. A table's `rules` are what no single row can say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from appliance.configuration import values as v
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+CHUNK_LOW, CHUNK_HIGH = 4 * KIB, MIB
+CHUNK_SECONDS = 4
+
+REQUIRED = object()
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A default that follows from other settings of the table; `words` say how, for the manual."""
+
+    words: str
+    compute: Callable[[Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    name: str
+    kind: v.Kind
+    default: Any
+    help: str
+    unit: str = ""  # of the value in Python and of a bare number
+    secret: bool = False  # names a file with a secret: 0600, never printed itself
+
+
+Rule = Callable[
+    [Mapping[str, Any]], Iterator[tuple[str, str, str]]
+]  # (setting, what is wrong, what is right)
+
+
+@dataclass(frozen=True)
+class Table:
+    """`field` is the name in the dataclass of the table above; `many` tables are written [[name]]."""
+
+    name: str
+    field: str
+    many: bool
+    help: str
+    settings: tuple[Setting, ...]
+    tables: tuple[Table, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+
+def chunk_for_rate(key_rate_bps: int) -> int:
+    """Chunk size in bytes: the power of two below four seconds of key, 4 KiB to 1 MiB."""
+    four_seconds_bytes = key_rate_bps * CHUNK_SECONDS // 8
+    return max(CHUNK_LOW, min(CHUNK_HIGH, 1 << max(four_seconds_bytes.bit_length() - 1, 0)))
+
+
+def _power_of_two(setting: str) -> Rule:
+    def rule(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        value = table[setting]
+        if value & (value - 1):
+            below = 1 << (value.bit_length() - 1)
+            yield setting, f"{value} is not a power of two", f"{below} or {2 * below} would do"
+
+    return rule
+
+
+def _increasing(*settings: str) -> Rule:
+    def rule(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        for lower, upper in pairwise(settings):
+            if table[lower] >= table[upper]:
+                yield lower, f"is not below {upper}", f"{' < '.join(settings)} is wanted"
+
+    return rule
+
+
+def _identified(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    if all(table[key] is None for key in ("uid", "gid", "user", "group")):
+        yield "", "names nobody", "uid, gid, user or group is wanted"
+
+
+def _ends_differ(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    if table["listen"] == table["remote"]:
+        yield "remote", "is the same as listen", "the neighbour's own host:port is wanted"
+
+
+DEVICE = Table(
+    "device", "devices", True,
+    "A QKD device that feeds the link. It is served by the unit qbb-device@NAME.",
+    (
+        Setting("name", v.name, REQUIRED,
+                "Name of the device, equal at both ends of the fibre and unique in the node."),
+        Setting("kind", v.choice("simulated"), "simulated", "Kind of driver."),
+        Setting("fibre", v.fibre, REQUIRED,
+                "Where the simulated fibre (python -m appliance.devices.fibre) listens."),
+        Setting("qber_alarm", v.fraction(0.001, 0.5), 0.11,
+                "Blocks with a quantum bit error rate above this are discarded and raise an alarm. "
+                "Must be equal at both ends."),
+        Setting("clear_after_blocks", v.integer(1, 1000), 3,
+                "The alarm clears after so many good blocks in a row."),
+        Setting("stalled_after_s", v.duration(0.1, 86400), 30.0,
+                "Without a block for so long the device is reported as stalled.", "s"),
+        Setting("pending_blocks", v.integer(1, 4096), 64,
+                "Blocks kept for the data plane while it does not accept them; further ones are dropped."),
+        Setting("on_alarm", v.choice("down", "ignore"),
+                "down", "Whether an alarm of this device takes the link down."),
+    ),
+)  # fmt: skip
+
+LINK = Table(
+    "link", "links", True,
+    "A Q3P link to a neighbour. At least one is wanted.",
+    (
+        Setting("name", v.name, REQUIRED, "Name of the link at this node."),
+        Setting("peer", v.node_address, REQUIRED, "Node address of the neighbour."),
+        Setting("listen", v.socket_address, REQUIRED, "Local host:port of the classical channel."),
+        Setting("remote", v.socket_address, REQUIRED, "The neighbour's host:port."),
+        Setting("channel", v.choice("udp", "tcp"), "udp", "Kind of classical channel; equal at both ends."),
+        Setting("secret", v.path, None,
+                "File with the link's secret, made by qbb link secret and carried to both ends by hand, "
+                "mode 0600. When left out, the credential NAME.secret of the unit ($CREDENTIALS_DIRECTORY).",
+                secret=True),
+        Setting("hash", v.choice("polyval"),
+                "polyval", "Hash of the authentication tags; equal at both ends."),
+        Setting("cost", v.integer(1, 65535), 10, "Cost of the link to routing."),
+        Setting("key_rate_bps", v.rate(1, 10**10), 10_000,
+                "Key rate that the link's devices are expected to make together.", "bit/s"),
+        Setting("chunk_bytes", v.size(CHUNK_LOW, CHUNK_HIGH),
+                Derived("four seconds of key_rate_bps, as a power of two",
+                        lambda table: chunk_for_rate(table["key_rate_bps"])),
+                "Key is handled in chunks of this size, a power of two. Equal at both ends.", "bytes"),
+        Setting("buffer_bytes", v.size(8 * KIB, GIB),
+                Derived("eight chunks, at least 64 KiB", lambda t: max(8 * t["chunk_bytes"], 64 * KIB)),
+                "Locked memory for each direction's open key, a power of two.", "bytes"),
+        Setting("window_bytes", v.size(KIB, GIB),
+                Derived("half of buffer_bytes", lambda t: t["buffer_bytes"] // 2),
+                "Key that may be in flight, unacknowledged. Equal at both ends.", "bytes"),
+        Setting("high_mark_bytes", v.size(KIB, 1 << 40),
+                Derived("four chunks", lambda t: 4 * t["chunk_bytes"]),
+                "Stored key at which an exhausted link takes traffic again.", "bytes"),
+        Setting("low_mark_bytes", v.size(64, 1 << 40),
+                Derived("one chunk", lambda t: t["chunk_bytes"]),
+                "Below this, per direction, only control packets spend key and the link is down for traffic.",
+                "bytes"),
+        Setting("store_mark_bytes", v.size(64, 1 << 40),
+                Derived("a quarter of a chunk", lambda t: t["chunk_bytes"] // 4),
+                "Below this, per direction, only the confirmation of new key spends key.", "bytes"),
+        Setting("keepalive_s", v.duration(0.05, 3600), 2.0, "Interval of keep-alives on an idle link.", "s"),
+        Setting("dead_after_s", v.duration(0.1, 86400),
+                Derived("five keep-alives", lambda t: 5 * t["keepalive_s"]),
+                "A neighbour that was not heard for so long is dead.", "s"),
+        Setting("queue_packets", v.integer(16, 1 << 16), 1024, "Waiting packets, all priorities together."),
+        Setting("flight_packets", v.integer(16, 1 << 16), 256,
+                "Sealed packets awaiting acknowledgement, a power of two."),
+        Setting("ack_delay_s", v.duration(0, 1), 0.05,
+                "A lone acknowledgement waits so long for a packet to ride on.", "s"),
+        Setting("rto_s", v.duration(0.005, 60), 0.25, "First retransmission time-out.", "s"),
+        Setting("rto_max_s", v.duration(0.005, 600), 4.0, "Longest retransmission time-out.", "s"),
+        Setting("give_up_tries", v.integer(1, 100), 8, "Transmissions after which a packet is given up."),
+    ),
+    (DEVICE,),
+    (
+        _power_of_two("chunk_bytes"), _power_of_two("buffer_bytes"), _power_of_two("flight_packets"),
+        _increasing("store_mark_bytes", "low_mark_bytes", "high_mark_bytes"),
+        _increasing("chunk_bytes", "buffer_bytes"), _increasing("window_bytes", "buffer_bytes"),
+        _increasing("keepalive_s", "dead_after_s"),
+        _increasing("ack_delay_s", "rto_s", "rto_max_s"), _ends_differ,
+    ),
+)  # fmt: skip
+
+ROUTE = Table(
+    "route", "routes", True,
+    "A static route of session-key packets. Neighbours need none.",
+    (
+        Setting("prefix", v.prefix, REQUIRED, "Destination."),
+        Setting("link", v.name, REQUIRED, "Link to send by."),
+    ),
+)  # fmt: skip
+
+CLIENT = Table(
+    "client", "clients", True,
+    "Who may use pfkey.sock, and for which applications. The first rule that matches the peer's credentials "
+    "holds; without a matching rule a client is refused.",
+    (
+        Setting("name", v.name, REQUIRED, "Name of the rule, as it stands in audit records."),
+        Setting("uid", v.integer(0, 2**32 - 2), None, "User id of the client."),
+        Setting("gid", v.integer(0, 2**32 - 2), None, "Group id of the client."),
+        Setting("user", v.account, None, "User name of the client."),
+        Setting("group", v.account, None, "Group name of the client."),
+        Setting("ports", v.ports, (v.PortRange(1, 65535),),
+                "Application ports that it may register and ask keys for."),
+        Setting("applications",
+                v.several(v.choice("ah", "esp", "tls"), 'a list of "ah", "esp", "tls" is wanted'),
+                ("ah", "esp", "tls"), "Kinds of security association that it may ask keys for."),
+        Setting("keys_per_s", v.fraction(0.001, 1e6), 100.0, "Average rate of keys.", "1/s"),
+        Setting("burst_keys", v.integer(1, 1 << 20), 256, "Keys that may be asked for at once."),
+        Setting("stock_keys", v.integer(0, 1 << 16), 256, "Undelivered keys that may be kept for it."),
+        Setting("connections", v.integer(1, 1 << 14), 64, "Connections that it may have open."),
+    ),
+    rules=(_identified,),
+)  # fmt: skip
+
+KEYS = Table(
+    "keys", "keys", False,
+    "The keys service.",
+    (
+        Setting("socket", v.path, None,
+                "Socket for key clients; when left out, pfkey.sock in the runtime directory."),
+        Setting("socket_mode", v.mode, 0o660, "Mode of the socket."),
+        Setting("first_spi", v.integer(256, 2**32 - 1), 0xC0000000,
+                "First SPI of the range that this node hands out."),
+        Setting("last_spi", v.integer(256, 2**32 - 1), 0xCFFFFFFF, "Last SPI of that range."),
+        Setting("shelf_keys", v.integer(16, 1 << 20), 4096,
+                "Session keys held in locked memory, all clients together."),
+        Setting("key_lifetime_s", v.duration(1, 30 * 86400), 3600.0,
+                "A key that nobody fetched is wiped after this.", "s"),
+        Setting("source", v.choice("kernel"),
+                "kernel", "Source of session keys: the kernel's generator (getrandom)."),
+    ),
+    (CLIENT,),
+    (_increasing("first_spi", "last_spi"),),
+)  # fmt: skip
+
+NODE = Table(
+    "node", "", False,
+    "The node itself.",
+    (
+        Setting("name", v.name, REQUIRED, "Name of the node."),
+        Setting("address", v.node_address, REQUIRED, "Node address in the QKD network."),
+        Setting("state_directory", v.path, Path("/var/lib/qbb"),
+                "Key stores and logs. Keep it out of backups and snapshots: key that comes back is key used "
+                "twice."),
+        Setting("runtime_directory", v.path, Path("/run/qbb"), "Sockets."),
+    ),
+)  # fmt: skip
+
+TABLES = (NODE, LINK, ROUTE, KEYS)

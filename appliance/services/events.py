@@ -1,0 +1,283 @@
+"""Every event that a unit writes to the journal: its stable MESSAGE_ID, severity and explanation, in one
+place.
+
+`journalctl -x` shows the explanation (systemd/qbb.catalog is made from this table), `journalctl
+MESSAGE_ID=...` finds all of one kind. An id is never reused or changed; a new event gets a fresh
+`systemd-id128 new`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Severity(IntEnum):
+    """syslog(3) priorities."""
+
+    ALERT = 1
+    CRITICAL = 2
+    ERROR = 3
+    WARNING = 4
+    NOTICE = 5
+    INFO = 6
+    DEBUG = 7
+
+
+@dataclass(frozen=True)
+class Event:
+    name: str
+    message_id: str
+    severity: Severity
+    subject: str
+    explanation: str
+
+
+_TABLE = (
+    (
+        "unit-started",
+        "a2a11961d242572bbf48b4e5b666a78a",
+        Severity.INFO,
+        "A unit is ready",
+        "The unit read its configuration, opened its sockets and serves.",
+    ),
+    (
+        "unit-stopped",
+        "8cf998b977a55431a6d945d324327dbb",
+        Severity.INFO,
+        "A unit ended in order",
+        "The unit was asked to stop. Key that was open is lost; nothing else is.",
+    ),
+    (
+        "unit-failed",
+        "34cd47699d665b80a594c807544b12e6",
+        Severity.CRITICAL,
+        "A unit cannot go on",
+        "The unit ends because going on could break a promise, such as key used twice. The message says "
+        "what happened; systemd starts it again.",
+    ),
+    (
+        "configuration-refused",
+        "38dda0fc4e0158679f2e6b6def250789",
+        Severity.ERROR,
+        "The configuration is wrong",
+        "qbb check lists every problem with its place and what would be right.",
+    ),
+    (
+        "link-up",
+        "f058a4c5e1de5a7f9b944683fe346180",
+        Severity.NOTICE,
+        "A link carries traffic",
+        "Both ends agree on the key store, and there is key above the marks.",
+    ),
+    (
+        "link-down",
+        "8d712d10aa515f3c87f9712d13084c47",
+        Severity.WARNING,
+        "A link carries no traffic",
+        "The cause stands in QBB_CAUSE: a device alarm, exhausted key, a silent peer, an operator.",
+    ),
+    (
+        "link-hello-refused",
+        "be6faeca539254efa587c2aa3bfdb627",
+        Severity.WARNING,
+        "A hello was refused",
+        "A hello did not authenticate under the link's secret, or the ends are configured differently. If "
+        "it goes on, compare the secrets and configuration of both ends.",
+    ),
+    (
+        "link-quarantined",
+        "c30456d9e62b5f9ba564337d031c9f5a",
+        Severity.ALERT,
+        "The two ends' key logs contradict each other",
+        "The store of the link is frozen: after a restored disk or a fault its key could be used twice. "
+        "Find the cause, then discard the store at both ends with qbb link discard.",
+    ),
+    (
+        "link-discarded",
+        "bd44173e157750629262cf7a64f38b05",
+        Severity.NOTICE,
+        "An operator discarded a key store",
+        "All stored key of the link was wiped. The link charges again from its devices.",
+    ),
+    (
+        "store-low",
+        "b882514e626156eabb85e0feef624056",
+        Severity.WARNING,
+        "Stored key runs low",
+        "More key is spent than the devices make. The link goes down for traffic when it is exhausted.",
+    ),
+    (
+        "store-exhausted",
+        "90531e23ff9f5ecfab18be9a1eb263b8",
+        Severity.ERROR,
+        "Stored key is exhausted",
+        "Only control packets spend key until the high mark is reached.",
+    ),
+    (
+        "store-ready",
+        "7d3de04854c75eada8e856c907cbdfca",
+        Severity.INFO,
+        "There is enough stored key",
+        "The link's store passed its high mark.",
+    ),
+    (
+        "store-mismatch",
+        "316b1e93709959b7a2831c154bf6af7d",
+        Severity.ALERT,
+        "A block differs between the ends",
+        "The fingerprints of a device's block were not equal. The block was discarded at both ends. "
+        "Repeated: the devices do not correct their errors.",
+    ),
+    (
+        "store-sync-failed",
+        "6616d2bd868c59c2a7073bec602794b5",
+        Severity.CRITICAL,
+        "The key store cannot be written",
+        "A write or sync of the store failed, so the link is stopped; it is not retried, because what the "
+        "disk holds is not known.",
+    ),
+    (
+        "device-connected",
+        "6e52707256aa5423a0e9f5fc7c74886b",
+        Severity.INFO,
+        "A device delivers to the data plane",
+        "",
+    ),
+    (
+        "device-lost",
+        "fc0b150d260a5758985b638d01b39168",
+        Severity.WARNING,
+        "A device ended its connection to the data plane",
+        "The device's unit stopped or crashed. Blocks that were not accepted are delivered again.",
+    ),
+    (
+        "device-refused",
+        "b54cb142f6a8551a9adc3bec037ec3a7",
+        Severity.ERROR,
+        "The data plane refused a device",
+        "Link and device must be in the configuration of the data plane under the names used.",
+    ),
+    (
+        "block-accepted",
+        "13bfef714bac54ccb92b5e5ce699762b",
+        Severity.DEBUG,
+        "A block is in the pickup store",
+        "",
+    ),
+    (
+        "block-refused",
+        "197044282e3a5927bba3322f998bc953",
+        Severity.WARNING,
+        "The data plane refused a block",
+        "The reason stands in the message.",
+    ),
+    (
+        "block-discarded",
+        "c4e9423016e55168a59a297ed3218d78",
+        Severity.WARNING,
+        "A block was discarded",
+        "Its error rate was above the threshold, or it could not be kept.",
+    ),
+    (
+        "device-alarm-qber",
+        "23d531a76c9d527aadd42c4af11c10ba",
+        Severity.ALERT,
+        "Too many errors on the quantum channel",
+        "The quantum bit error rate is above the threshold: an eavesdropper, or a fault of the device or "
+        "fibre. Blocks are discarded. By the device's on_alarm the link goes down.",
+    ),
+    (
+        "device-alarm-no-light",
+        "c16a39d533bf505e8b39df699c74aed9",
+        Severity.ERROR,
+        "No light on the quantum channel",
+        "The receiver counts no more than its dark counts: a cut fibre or a dead source.",
+    ),
+    (
+        "device-alarm-stalled",
+        "03cda783dc6256eba7ae29a9fe5e4558",
+        Severity.ERROR,
+        "A device makes no blocks",
+        "For stalled_after_s no block came. Look at the device, its fibre and the far end.",
+    ),
+    (
+        "device-alarm-cleared",
+        "eb0b1834dcf55e6caaf92d3fea157584",
+        Severity.NOTICE,
+        "A device alarm cleared",
+        "",
+    ),
+    (
+        "keys-connected",
+        "c14a6b7635825ce9bbb3be130995ad47",
+        Severity.INFO,
+        "The keys service took the ring",
+        "",
+    ),
+    (
+        "keys-lost",
+        "c3d6eac9c2705475b17694722f8fb493",
+        Severity.WARNING,
+        "The keys service left the ring",
+        "Packets for local applications are dropped until it comes back.",
+    ),
+    (
+        "client-refused",
+        "81dc5b986c49575eb159c89176d7e00c",
+        Severity.WARNING,
+        "A key client was refused",
+        "No [[keys.client]] rule allows what it asked for.",
+    ),
+    (
+        "application-registered",
+        "bd557dcd237654ccb6dda9b6830c9c7d",
+        Severity.INFO,
+        "An application registered",
+        "",
+    ),
+    (
+        "session-opened",
+        "383d613e62b55807a5878e6e1da27d87",
+        Severity.INFO,
+        "A QKDTL connection is open",
+        "",
+    ),
+    (
+        "session-closed",
+        "2f3ea9999e5054b2bb4814d6992a44ce",
+        Severity.INFO,
+        "A QKDTL connection ended",
+        "",
+    ),
+    (
+        "key-delivered",
+        "a0feebef1ee558ac88155380321bd7bf",
+        Severity.INFO,
+        "A key was handed over",
+        "Audit record, written before the key is given: id, length, consumer. Never its bytes.",
+    ),
+    (
+        "key-lost",
+        "24960f3c647e55e2a4836e00ac64fb8a",
+        Severity.WARNING,
+        "A key was not confirmed",
+        "The far node did not confirm the key, so the asking side does not get it.",
+    ),
+    (
+        "forged-packet",
+        "4ea4433935ef5a58a94d51c81c485c8d",
+        Severity.ALERT,
+        "A packet failed its authentication",
+        "Noise does this seldom, an attacker often. Nothing was consumed.",
+    ),
+    (
+        "clear-mismatch",
+        "60181ce9eddd5145b562337daea42da9",
+        Severity.ALERT,
+        "A verified packet was padded in the wrong place",
+        "The peer runs other software or is faulty.",
+    ),
+)
+
+EVENTS: dict[str, Event] = {row[0]: Event(*row) for row in _TABLE}
