@@ -84,11 +84,11 @@ size_t qbb_link_plain_bytes(const qbb_link_params *params);
 qbb_link *qbb_link_init(const qbb_link_params *params, void *secret, void *plain, uint8_t *out_base, uint8_t *in_base,
     uint64_t buffer_words);
 
-/* Start epoch `epoch` from the two halves of its slot (64 bytes each: H 16, starter words 48). Everything of an older
+/* Start epoch `epoch` from the two halves of its slot (128 bytes each: H 16, then the starter words). Everything of an older
  * epoch is dropped and wiped. */
-#define QBB_SLOT_HALF_BYTES 64
-#define QBB_STARTER_WORDS 6
-void qbb_link_begin(qbb_link *link, uint64_t epoch, const uint8_t out_half[64], const uint8_t in_half[64]);
+#define QBB_SLOT_HALF_BYTES 128
+#define QBB_STARTER_WORDS 14
+void qbb_link_begin(qbb_link *link, uint64_t epoch, const uint8_t out_half[128], const uint8_t in_half[128]);
 void qbb_link_end(qbb_link *link);
 /* Nonzero while an epoch runs. */
 int qbb_link_running(const qbb_link *link);

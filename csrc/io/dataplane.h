@@ -45,7 +45,7 @@ int qbb_dataplane_set_channel(qbb_dataplane *dp, int link, enum qbb_channel_kind
 int qbb_dataplane_send_hello(qbb_dataplane *dp, int link, const uint8_t *packet, size_t length);
 
 /* The link functions of link.h under the mutex; the thread is woken when there may be something to send. */
-int qbb_dataplane_begin(qbb_dataplane *dp, int link, uint64_t epoch, const uint8_t out_half[64], const uint8_t in_half[64]);
+int qbb_dataplane_begin(qbb_dataplane *dp, int link, uint64_t epoch, const uint8_t out_half[128], const uint8_t in_half[128]);
 int qbb_dataplane_end(qbb_dataplane *dp, int link);
 /* Reads block file `name` (length bytes, a multiple of 8) into the direction's buffer. -ENOBUFS when there is no room. */
 int qbb_dataplane_load(qbb_dataplane *dp, int link, enum qbb_direction direction, int dir_fd, const char *name,
