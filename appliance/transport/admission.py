@@ -1,8 +1,10 @@
-"""Best effort with bounds (paper 3.3, 2.5.3): what a connection may send, and whether its path could carry it.
+"""Best effort with bounds (paper 3.3, 2.5.3): what a connection may send, and whether its path could carry
+it.
 
 A connection asks for an average rate lambda and a burst sigma as upper bounds; sent key bits stay below
-lambda * t + sigma for any span t. A request that the advertised rate of the path cannot carry is refused when it is
-made, not starved later. The guaranteed rate is the paper's next version: carried in requests, counted, not enforced.
+lambda * t + sigma for any span t. A request that the advertised rate of the path cannot carry is refused when
+it is made, not starved later. The guaranteed rate is the paper's next version: carried in requests, counted,
+not enforced.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ class AdmissionRefused(LocalProtocolError):
 
 @dataclass(frozen=True, slots=True)
 class Qos:
-    """rate_bps: lambda, key bits a second, 0 = no bound; burst_bits: sigma; priority 0..7 goes to the ToS field."""
+    """rate_bps: lambda, key bits a second, 0 = no bound; burst_bits: sigma; priority 0..7 goes to the ToS
+    field.
+    """
 
     rate_bps: int = 0
     burst_bits: int = 65_536
@@ -40,7 +44,9 @@ class Qos:
 
 
 class TokenBucket:
-    """The (lambda, sigma) regulator. Starts full. An amount above sigma waits for a full bucket and leaves a debt."""
+    """The (lambda, sigma) regulator. Starts full. An amount above sigma waits for a full bucket and leaves a
+    debt.
+    """
 
     __slots__ = ("_burst_bits", "_rate_bps", "_tokens_bits", "_updated_s")
 
@@ -61,7 +67,8 @@ class TokenBucket:
     def take(self, now: float, bits: float) -> bool:
         """Spend `bits` if the bucket has them."""
         self._refill(now)
-        # a millionth of a bit forgives the rounding of ready_at, which would otherwise come back just too early
+        # a millionth of a bit forgives the rounding of ready_at, which would otherwise come back just too
+        # early
         if self._tokens_bits + 1e-6 < min(bits, self._burst_bits):
             return False
         self._tokens_bits -= bits

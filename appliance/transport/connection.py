@@ -35,13 +35,14 @@ class Connection:
         """Queue keys: (key ID, handle, length in bytes). Each gets one KeysConfirmed or KeysLost.
 
         When the far end has begun to close, or the connection died, they come back as KeysLost. Raises
-        LocalProtocolError when this end closed, when there are more than `room`, or when a length is 0 or does not fit
-        the MTU.
+        LocalProtocolError when this end closed, when there are more than `room`, or when a length is 0 or
+        does not fit the MTU.
         """
         raise NotImplementedError
 
     def set_window(self, now: float, keys: int | None) -> None:
-        """How many further keys this end will take, counted down by KeysArrived until set again; 0 stops the peer.
+        """How many further keys this end will take, counted down by KeysArrived until set again; 0 stops the
+        peer.
 
         None, the default: the window moves along with what arrives.
         """

@@ -14,7 +14,8 @@ from appliance.transport.events import Event
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One QKDNL packet to send: its clear part, then the keys that the handles name, key_bytes bytes in all."""
+    """One QKDNL packet to send: its clear part, then the keys that the handles name, key_bytes bytes in all.
+    """
 
     clear: bytes
     handles: tuple[int, ...] = ()
@@ -24,10 +25,10 @@ class Outgoing:
 class Endpoint:
     """All QKDTL connections of the node at `address`.
 
-    The owner's loop: receive(...) for what came, tick(now) when deadline() has passed, then events() first and
-    outgoing() second. outgoing() acknowledges only keys whose KeysArrived events() has already handed over.
-    `random(n)` returns n random bytes. `path_rate` gives the advertised key bit/s to a node, None if unknown; without
-    it rates are not checked at connect. `now` is monotonic, in seconds.
+    The owner's loop: receive(...) for what came, tick(now) when deadline() has passed, then events() first
+    and outgoing() second. outgoing() acknowledges only keys whose KeysArrived events() has already handed
+    over. `random(n)` returns n random bytes. `path_rate` gives the advertised key bit/s to a node, None if
+    unknown; without it rates are not checked at connect. `now` is monotonic, in seconds.
     """
 
     dropped: Counter[str]  # packets dropped, by reason
@@ -50,13 +51,14 @@ class Endpoint:
     ) -> Connection:
         """Begin a connection; local_port 0 draws a free one of 49152..65535. Ends in Opened or Closed.
 
-        Raises AdmissionRefused (a LocalProtocolError) when the path cannot carry qos, LocalProtocolError when the pair
-        of addresses and ports is in use.
+        Raises AdmissionRefused (a LocalProtocolError) when the path cannot carry qos, LocalProtocolError when
+        the pair of addresses and ports is in use.
         """
         raise NotImplementedError
 
     def receive(self, now: float, packet_clear: bytes, handles: Sequence[int] = ()) -> None:
-        """One QKDNL packet for this node: its clear part, and the handles of the keys that followed, in order.
+        """One QKDNL packet for this node: its clear part, and the handles of the keys that followed, in
+        order.
 
         Raises nothing: a wrong packet is dropped, counted in `dropped`, and its handles come back in Discard.
         """

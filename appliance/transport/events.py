@@ -1,8 +1,9 @@
 """What an endpoint tells its owner (Endpoint.events), in the order in which it happened.
 
-Handles name key bytes in locked memory. Those of keys that arrived belong to whoever receives the event that carries
-them: KeysArrived, or Discard for keys of dropped and duplicate packets, to be wiped. Those of keys being sent stay the
-sender's all the time; the transport repeats them in Outgoing until KeysConfirmed or KeysLost, and never after.
+Handles name key bytes in locked memory. Those of keys that arrived belong to whoever receives the event that
+carries them: KeysArrived, or Discard for keys of dropped and duplicate packets, to be wiped. Those of keys
+being sent stay the sender's all the time; the transport repeats them in Outgoing until KeysConfirmed or
+KeysLost, and never after.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class CloseReason(StrEnum):
-    """Why a connection ended. Only CLOSED is orderly: after any other, what the far end holds is not known."""
+    """Why a connection ended. Only CLOSED is orderly: after any other, what the far end holds is not known.
+    """
 
     CLOSED = "closed"  # both ends said FIN; every key sent was confirmed
     ABORTED = "aborted"  # this end called abort
@@ -62,7 +64,9 @@ class KeysConfirmed:
 
 @dataclass(frozen=True, slots=True)
 class KeysLost:
-    """These keys will not be sent again and were not confirmed. The far node may hold them: delete, never hand out."""
+    """These keys will not be sent again and were not confirmed. The far node may hold them: delete, never
+    hand out.
+    """
 
     connection: Connection
     key_ids: tuple[UUID, ...]
