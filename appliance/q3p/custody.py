@@ -1,0 +1,407 @@
+"""Custody of key on one link: pickup blocks, chunks, who opens, stores and closes them while the link is up.
+
+The master writes the records; the slave offers blocks and reports. Both ends keep the same rules: an own chunk's words
+are loaded for sending only when the OPEN record is durable at both ends, and files of ended chunks are destroyed when
+the record that ends them takes effect, or at the next start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from appliance.q3p.linklog import LIVE, Chunk, ChunkState, LinkLog
+from appliance.q3p.messages import Control, Offer, Records, Refuse, fitting, pack_control
+from appliance.q3p.messages import Report as ReportMessage
+from appliance.q3p.offers import MAX_OFFERED, Intake
+from appliance.q3p.ports import BlockStore, Engine, Fingerprints, Progress
+from appliance.q3p.records import (
+    MAX_CHUNKS_IN_RECORD,
+    BlockEntry,
+    BlockName,
+    Close,
+    Direction,
+    Epoch,
+    Open,
+    Record,
+    Store,
+    Void,
+)
+from appliance.q3p.reserves import PRIORITY_CONTROL, PRIORITY_STORE, Reserves, batch_minimum_bytes
+from appliance.q3p.settings import BOOTSTRAP_DEVICE, SECOND_NS, LinkSettings
+from appliance.q3p.streams import Stream
+
+RESEND_NS = 5 * SECOND_NS
+SPARE_SLOTS = 8  # below so many free epoch slots one common chunk is kept for the next epoch chunk
+MAX_STASHED = 64
+MAX_UNACKNOWLEDGED = 200  # records the master sends ahead of the slave's report; the slave keeps early ones
+# Reserve of the last tag masks, so that a link without open chunks can always open the next: the master's last two are
+# for OPEN records, the slave's last one for the report that acknowledges them.
+OPEN_MASKS = 3
+REPORT_MASKS = 2
+
+
+class Custody:
+    """The keeper of one end's key. Public methods raise OSError from the store and RecordError on a conflicting log."""
+
+    def __init__(
+        self,
+        settings: LinkSettings,
+        log: LinkLog,
+        store: BlockStore,
+        engine: Engine,
+        random: Callable[[int], bytes],
+        report: Callable[..., None],
+        write: Callable[[Record], None],
+    ) -> None:
+        self.settings = settings
+        self.reserves = Reserves(settings.marks)
+        self._log, self._store, self._engine = log, store, engine
+        self._random, self._report, self._write = random, report, write
+        self._held = store.blocks()
+        self._arrived_ns: dict[BlockName, int] = {}
+        self._pickup = {name for name in self._held if name not in log.state.stored}
+        self._intake = Intake(store)
+        self._up = False
+        self._forget_session()
+
+    def _forget_session(self) -> None:
+        self.broken = False  # a chunk was opened whose bytes are not here: only a new session voids it
+        self._streams = {True: Stream(out=True), False: Stream(out=False)}
+        self._stashed: list[tuple[Control, Fingerprints | None]] = []
+        self._early: dict[int, bytes] = {}
+        self._offered: set[BlockName] = set()
+        self._to_feed: list[tuple[int, Chunk]] = []  # master's out chunks, until the OPEN is acknowledged
+        self._peer_length = self._sent_length = 0
+        self._peer_settled = self._peer_spent = 0
+        self._peer_missing: set[int] = set()
+        self._stored_at: dict[int, int] = {}
+        self._sent_ns = 0
+        self._told: tuple[int, int, int] = (0, 0, 0)
+        self._report_due = False
+        self._progress: Progress | None = None
+        self._intake.clear()
+
+    # --- what is held ------------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """At a start: destroy what the log says is ended."""
+        live = {entry.name for chunk in self._log.state.live() for entry in chunk.entries}
+        for name in [name for name in self._held if name in self._log.state.stored and name not in live]:
+            self._destroy(name)
+        for chunk in list(self._log.state.chunks.values()):
+            if chunk.state not in LIVE:
+                self._log.state.forget_ended(chunk.number)
+
+    def holds(self, number: int) -> bool:
+        """Are the chunk's bytes here, every block in its full length?"""
+        chunk = self._log.state.chunks[number]
+        return all(self._held.get(entry.name) == entry.length_bytes for entry in chunk.entries)
+
+    def missing(self) -> list[int]:
+        """Chunks that the log counts as live and unspent and whose bytes are not here."""
+        state = self._log.state
+        numbers = [*state.common, *([state.epoch_chunk] if state.epoch_chunk is not None else [])]
+        return [number for number in numbers if not self.holds(number)]
+
+    def bootstrap_entries(self) -> list[BlockEntry]:
+        """The link secret's blocks, in order: the first key of a new link."""
+        names = sorted(name for name in self._pickup if name.device == BOOTSTRAP_DEVICE)
+        return [BlockEntry(name, self._held[name]) for name in names]
+
+    def next_slot(self) -> tuple[int, int] | None:
+        """Chunk and slot for the next EPOCH; None when there is no key for one."""
+        state = self._log.state
+        if state.epoch_chunk is not None:
+            chunk = state.chunks[state.epoch_chunk]
+            if state.next_slot < chunk.slots and self.holds(chunk.number):
+                return chunk.number, state.next_slot
+        fitting_chunks = [chunk for chunk in state.common.values() if chunk.slots and self.holds(chunk.number)]
+        if not fitting_chunks:
+            return None
+        return min(fitting_chunks, key=lambda chunk: (chunk.length_bytes, chunk.number)).number, 0
+
+    def _destroy(self, name: BlockName) -> None:
+        self._store.destroy(name)
+        self._held.pop(name, None)
+        self._pickup.discard(name)
+        self._arrived_ns.pop(name, None)
+
+    def block_arrived(self, now_ns: int, entry: BlockEntry) -> None:
+        """A block is durable here. One that the log has already ended is destroyed again."""
+        name = entry.name
+        self._held[name] = entry.length_bytes
+        if name not in self._log.state.stored:
+            self._pickup.add(name)
+            self._arrived_ns[name] = now_ns
+            self._intake.arrived(now_ns, entry)
+        elif not any(e.name == name for chunk in self._log.state.live() for e in chunk.entries):
+            self._destroy(name)
+
+    # --- records taking effect ---------------------------------------------------------------------------------------
+
+    def appended(self, now_ns: int, record: Record) -> None:
+        """A record is durable here, written or received."""
+        state = self._log.state
+        match record:
+            case Store():
+                self._pickup.difference_update(entry.name for entry in record.entries)
+                self._stored_at[record.chunk] = self._log.length
+            case Open():
+                self._opened(record)
+            case Epoch():
+                self._wipe_ended([chunk.number for chunk in state.chunks.values() if chunk.state is ChunkState.SPENT])
+            case Close() | Void():
+                self._wipe_ended(list(record.chunks))
+        self._report_due = True
+
+    def _opened(self, record: Open) -> None:
+        if not self._up:
+            return
+        chunk = self._log.state.chunks[record.chunk]
+        out = (record.direction is Direction.MASTER_TO_SLAVE) == self.settings.master
+        self.broken = self.broken or not self.holds(chunk.number)
+        self._streams[out].open(chunk)
+        if out and self.settings.master:
+            self._to_feed.append((self._log.length, chunk))
+        else:
+            self._streams[out].feed(chunk)
+
+    def _wipe_ended(self, numbers: list[int]) -> None:
+        for number in numbers:
+            chunk = self._log.state.chunks[number]
+            if self._up and chunk.direction is not None:
+                out = (chunk.direction is Direction.MASTER_TO_SLAVE) == self.settings.master
+                self._streams[out].close(number, self._engine)
+            for entry in chunk.entries:
+                self._destroy(entry.name)
+            self._log.state.forget_ended(number)
+
+    # --- session -----------------------------------------------------------------------------------------------------
+
+    def session_ended(self) -> None:
+        """The old session is gone; nothing is loaded or offered before the next is up."""
+        for _, fingerprints in self._stashed:
+            if fingerprints is not None:
+                fingerprints.release()
+        self._up = False
+        self._forget_session()
+
+    def session_up(self, now_ns: int) -> None:
+        """CONFIRM came: both logs are equal as of now."""
+        self._up = True
+        self._peer_length = self._sent_length = self._log.length
+        self._told = (self._log.length, 0, 0)
+        self._report_due = False
+        self._sent_ns = now_ns
+        stashed, self._stashed = self._stashed, []
+        for message, fingerprints in stashed:
+            kept = self.receive(now_ns, message, fingerprints, up=True)
+            if kept is not None:
+                kept.release()
+
+    def receive(
+        self, now_ns: int, message: Control, fingerprints: Fingerprints | None, up: bool
+    ) -> Fingerprints | None:
+        """A control message; returns the fingerprints when they were not kept here."""
+        if not up:
+            if len(self._stashed) < MAX_STASHED:
+                self._stashed.append((message, fingerprints))
+                return None
+            return fingerprints
+        match message:
+            case Records() if not self.settings.master:
+                self._receive_records(now_ns, message)
+            case Refuse() if not self.settings.master:
+                self._refused(message)
+            case ReportMessage() if self.settings.master:
+                self._receive_report(message)
+            case Offer() if self.settings.master and fingerprints is not None:
+                held = {entry.name: self._held[entry.name] for entry in message.entries if entry.name in self._pickup}
+                self._intake.offered(now_ns, message, fingerprints, held, self._log.state.stored)
+                return None
+        return fingerprints
+
+    def _receive_records(self, now_ns: int, message: Records) -> None:
+        """Slave: append in order what is next; keep what came early."""
+        for index, data in enumerate(message.records, message.first):
+            if self._log.length <= index < self._log.length + 2 * MAX_UNACKNOWLEDGED:
+                self._early[index] = data
+        while self._log.length in self._early:
+            self.appended(now_ns, self._log.append(self._early.pop(self._log.length)))
+        self._report_due = True
+
+    def _receive_report(self, message: ReportMessage) -> None:
+        self._peer_length = max(self._peer_length, min(message.length, self._log.length))
+        self._peer_settled = max(self._peer_settled, message.settled_words)
+        self._peer_spent = max(self._peer_spent, message.spent_words)
+        self._peer_missing.update(message.missing)
+
+    def _refused(self, message: Refuse) -> None:
+        for entry in message.entries:
+            if entry.name in self._pickup:
+                self._destroy(entry.name)
+                self._report("block-differs", block=str(entry.name))
+
+    # --- while up ----------------------------------------------------------------------------------------------------
+
+    def manage(self, now_ns: int) -> None:
+        """Called after every input while up: load, open, close, store, offer, report."""
+        self._progress = progress = self._engine.progress()
+        if self.settings.master:
+            self._write_records(now_ns, progress)
+        else:
+            self._offer(progress)
+            self._tell(progress)
+        for length, chunk in self._to_feed:
+            if self._peer_length >= length:
+                self._streams[True].feed(chunk)
+        self._to_feed = [(length, chunk) for length, chunk in self._to_feed if self._peer_length < length]
+        for stream in self._streams.values():
+            stream.pump(self._engine)
+        self._expire(now_ns)
+
+    def _write_records(self, now_ns: int, progress: Progress) -> None:
+        self._open_ahead(progress)
+        if progress.usable_masks >= OPEN_MASKS:
+            self._settle_and_store(now_ns, progress)
+            self._open_ahead(progress)
+        if now_ns - self._sent_ns >= RESEND_NS and self._peer_length < self._log.length:
+            self._sent_length = self._peer_length  # the queue was full, or the packet was given up
+        self._send_records(now_ns)
+
+    def _send_records(self, now_ns: int) -> None:
+        while self._sent_length < min(self._log.length, self._peer_length + MAX_UNACKNOWLEDGED):
+            records = fitting(self._log.records, self._sent_length)
+            self._engine.submit(PRIORITY_STORE, pack_control(Records(self._sent_length, records)))
+            self._sent_length += len(records)
+            self._sent_ns = now_ns
+
+    def _settle_and_store(self, now_ns: int, progress: Progress) -> None:
+        self._void_missing()
+        self._close_settled(progress)
+        for entries in self._intake.take_ready(now_ns, self.settings.chunk_bytes):
+            self._write(Store(self._log.state.next_chunk, entries))
+        refused = self._intake.take_refused()
+        if refused:
+            self._engine.submit(PRIORITY_CONTROL, pack_control(Refuse(refused)))
+            for entry in refused:
+                if entry.name in self._pickup:
+                    self._destroy(entry.name)
+                    self._report("block-differs", block=str(entry.name))
+
+    def _void_missing(self) -> None:
+        lost = [number for number in sorted(self._peer_missing) if number in self._log.state.common]
+        self._peer_missing.clear()
+        if lost:
+            self._write(Void(tuple(lost[:MAX_CHUNKS_IN_RECORD])))
+
+    def _close_settled(self, progress: Progress) -> None:
+        done = [span.chunk for span in self._streams[True].settled(progress.out_settled)]
+        done += [span.chunk for span in self._streams[False].settled(self._peer_settled)]
+        if done:
+            self._write(Close(tuple(done[:MAX_CHUNKS_IN_RECORD])))
+
+    def _open_ahead(self, progress: Progress) -> None:
+        """Keep half a chunk of unspent words open in each direction, the emptier one first."""
+        left = {
+            Direction.MASTER_TO_SLAVE: self._streams[True].end - progress.out_spent,
+            Direction.SLAVE_TO_MASTER: self._streams[False].end - self._peer_spent,
+        }
+        for direction in sorted(left, key=lambda d: left[d]):
+            if left[direction] >= self.settings.chunk_bytes // 16:
+                continue
+            chunk = self._next_common()
+            if chunk is None:
+                return
+            self._write(Open(chunk.number, direction))
+
+    def _next_common(self) -> Chunk | None:
+        """The oldest common chunk that both ends hold; one is spared for the next epoch chunk when slots run out."""
+        state = self._log.state
+        slots = 0
+        if state.epoch_chunk is not None:
+            slots = state.chunks[state.epoch_chunk].slots - state.next_slot
+        if len(state.common) <= (1 if slots < SPARE_SLOTS else 0):
+            return None
+        for chunk in state.common.values():
+            if self._stored_at.get(chunk.number, 0) <= self._peer_length and self.holds(chunk.number):
+                return chunk
+        return None
+
+    def _offer(self, progress: Progress) -> None:
+        """Slave: offer fresh blocks, enough at a time that a STORE costs its small share only."""
+        fresh = sorted(self._pickup - self._offered)
+        if not fresh or progress.usable_masks < REPORT_MASKS + 2:
+            return
+        wanted = self.settings.chunk_bytes if self.reserves.traffic else 0
+        batch: list[BlockEntry] = []
+        size = 0
+        for name in fresh:
+            if len(batch) == MAX_OFFERED or (batch and size + self._held[name] > self.settings.chunk_bytes):
+                break
+            batch.append(BlockEntry(name, self._held[name]))
+            size += self._held[name]
+        full = len(batch) == MAX_OFFERED or len(batch) < len(fresh)
+        if size < batch_minimum_bytes(len(batch)) or (size < wanted and not full):
+            return
+        hash_key = self._random(16)
+        self._engine.submit_offer(PRIORITY_STORE, pack_control(Offer(hash_key, tuple(batch))), hash_key, batch)
+        self._offered.update(entry.name for entry in batch)
+
+    def _tell(self, progress: Progress) -> None:
+        """Slave: report what the master must know."""
+        length, settled, spent = self._told
+        ahead = self.settings.chunk_bytes // 16
+        left = self._streams[True].end - progress.out_spent
+        hungry = left < ahead <= self._streams[True].end - spent
+        new_settled = bool(self._streams[True].settled(progress.out_settled)) and progress.out_settled > settled
+        grown = self._log.length > length or self._report_due
+        if not (grown or hungry or new_settled):
+            return
+        if progress.usable_masks < REPORT_MASKS and not self._streams[True].spans:
+            return  # the last mask waits for an OPEN to acknowledge
+        missing = tuple(self.missing()[:50])
+        told = ReportMessage(self._log.length, progress.out_settled, progress.out_spent, missing)
+        self._engine.submit(PRIORITY_STORE, pack_control(told))
+        self._told = (self._log.length, progress.out_settled, progress.out_spent)
+        self._report_due = False
+
+    def _expire(self, now_ns: int) -> None:
+        """Destroy blocks that the other end has never shown: its device lost them."""
+        limit = now_ns - self.settings.pickup_expiry_ns
+        if limit <= 0:
+            return
+        for name in [name for name, since in self._arrived_ns.items() if since <= limit]:
+            if name in self._pickup:
+                self._destroy(name)
+                self._report("block-expired", block=str(name))
+            self._arrived_ns.pop(name, None)
+
+    # --- levels ------------------------------------------------------------------------------------------------------
+
+    def available_bytes(self) -> int:
+        """Key that this end's out direction may count on."""
+        unspent = 0
+        if self._up and self._progress is not None:
+            unspent = 8 * (self._progress.out_loaded - self._progress.out_spent)
+        return unspent + self._log.state.common_bytes // 2
+
+    def update_reserves(self) -> None:
+        self.reserves.update(self.available_bytes())
+        if self._up:
+            self._engine.allow(self.reserves.allowed_priority)
+
+    def status(self) -> dict[str, Any]:
+        state = self._log.state
+        opened = sum(chunk.length_bytes for chunk in state.opened.values())
+        pickup = sum(self._held[name] for name in self._pickup)
+        return {
+            "store_state": self.reserves.state.value,
+            "common_bytes": state.common_bytes,
+            "open_bytes": opened,
+            "pickup_bytes": pickup,
+            "stored_bytes": state.common_bytes + opened,
+            "available_bytes": self.available_bytes(),
+            "chunks": len(state.chunks),
+        }
