@@ -1,4 +1,4 @@
-"""Device blocks on disk and durable appends: the files of the key store. Errors: OSError with the file's name."""
+"""Device blocks on disk and durable appends: the key store's files. Errors are OSError with the name."""
 
 from __future__ import annotations
 

@@ -1,17 +1,51 @@
-/* Inside of the hash: what each implementation offers to hash.c, which chooses between them. */
+/* Inside of the hash: what each implementation offers to hash.c and tag.c, which call the chosen one. */
 #ifndef QBB_HASH_KINDS_H
 #define QBB_HASH_KINDS_H
 #include "hash.h"
 
 /* Key powers stand in falling order: power n of H is powers[QBB_HASH_POWERS - n], so the factors of a run of n blocks are
  * the last n entries, in the order of the blocks. */
-static inline const uint8_t *qbb_hash_power(const qbb_hash_key *key, unsigned n)
+static inline const uint8_t *qbb_hash_power(const qbb_hash_key *key, size_t n)
 {
     return key->powers[QBB_HASH_POWERS - n];
 }
 
+/* What one tag covers: a fixed block of 64 bytes, the payload (zero-padded to whole blocks), a length block. */
+typedef struct {
+    const uint8_t *fixed;   /* 64 bytes */
+    const uint8_t *payload; /* length bytes */
+    size_t length;
+    uint8_t lengths[QBB_HASH_BLOCK];
+} qbb_message;
+
+/* How a payload is padded on its way into a message: out = in, from `clear` on XOR pad_a (unless NULL) XOR pad_b. */
+typedef struct {
+    uint8_t *out;
+    const uint8_t *in, *pad_a, *pad_b;
+    size_t clear;
+} qbb_padding;
+
+typedef struct {
+    const char *name;
+    /* sum = POLYVAL continued over data. */
+    void (*update)(const qbb_hash_key *key, uint8_t sum[16], const uint8_t *data, size_t length);
+    /* sum = POLYVAL of the message. */
+    void (*message)(const qbb_hash_key *key, uint8_t sum[16], const qbb_message *message);
+    /* Pads, and hashes what came out, in one pass; the message's payload is padding->out. */
+    void (*padded)(const qbb_hash_key *key, uint8_t sum[16], const qbb_message *message, const qbb_padding *padding);
+    void (*pad)(uint8_t *out, const uint8_t *in, const uint8_t *pad, size_t length);
+    void (*fuse)(uint8_t *out, const uint8_t *in, const uint8_t *pad_a, const uint8_t *pad_b, size_t length);
+} qbb_hash_ops;
+
+extern const qbb_hash_ops qbb_hash_portable;
+#if defined(__x86_64__)
+extern const qbb_hash_ops qbb_hash_pclmul, qbb_hash_vpclmul;
+#endif
+/* The kind in use. */
+extern const qbb_hash_ops *qbb_hash_ops_selected;
+
 /* out = a * b * x^-128 (`dot` of RFC 8452, section 3). Constant time. */
 void qbb_hash_dot(uint8_t out[16], const uint8_t a[16], const uint8_t b[16]);
-
-void qbb_hash_update_portable(const qbb_hash_key *key, uint8_t acc[16], const uint8_t *data, size_t length);
+/* Known answers for one kind; 0 when all match. */
+int qbb_hash_known_answers(const qbb_hash_ops *ops);
 #endif

@@ -81,9 +81,9 @@ void qbb_hash_dot(uint8_t out[16], const uint8_t a[16], const uint8_t b[16])
     element_write(out, dot(element_read(a), element_read(b)));
 }
 
-void qbb_hash_update_portable(const qbb_hash_key *key, uint8_t acc[16], const uint8_t *data, size_t length)
+static void update(const qbb_hash_key *key, uint8_t sum_bytes[16], const uint8_t *data, size_t length)
 {
-    element h = element_read(qbb_hash_power(key, 1)), sum = element_read(acc);
+    element h = element_read(qbb_hash_power(key, 1)), sum = element_read(sum_bytes);
     while (length > 0) {
         uint8_t last[QBB_HASH_BLOCK] = {0};
         size_t take = length < QBB_HASH_BLOCK ? length : QBB_HASH_BLOCK;
@@ -93,5 +93,37 @@ void qbb_hash_update_portable(const qbb_hash_key *key, uint8_t acc[16], const ui
         data += take;
         length -= take;
     }
-    element_write(acc, sum);
+    element_write(sum_bytes, sum);
 }
+
+static void message(const qbb_hash_key *key, uint8_t sum[16], const qbb_message *message)
+{
+    memset(sum, 0, 16);
+    update(key, sum, message->fixed, 64);
+    update(key, sum, message->payload, message->length);
+    update(key, sum, message->lengths, sizeof message->lengths);
+}
+
+static void pad(uint8_t *out, const uint8_t *in, const uint8_t *pad, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        out[i] = in[i] ^ pad[i];
+}
+
+static void fuse(uint8_t *out, const uint8_t *in, const uint8_t *pad_a, const uint8_t *pad_b, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        out[i] = in[i] ^ pad_a[i] ^ pad_b[i];
+}
+
+static void padded(const qbb_hash_key *key, uint8_t sum[16], const qbb_message *m, const qbb_padding *p)
+{
+    memmove(p->out, p->in, p->clear);
+    if (p->pad_a != NULL)
+        fuse(p->out + p->clear, p->in + p->clear, p->pad_a, p->pad_b, m->length - p->clear);
+    else
+        pad(p->out + p->clear, p->in + p->clear, p->pad_b, m->length - p->clear);
+    message(key, sum, m);
+}
+
+const qbb_hash_ops qbb_hash_portable = {"portable", update, message, padded, pad, fuse};

@@ -1,0 +1,176 @@
+/* POLYVAL by VPCLMULQDQ on AVX-512: groups of 4 blocks in a register, 32 blocks to a reduction; padding in the same pass,
+ * so that a packet is read once and written once. */
+#include "hash_kinds.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,vpclmulqdq,pclmul,bmi2")))
+#define GROUP 64 /* bytes: 4 blocks */
+/* Pad bytes come from memory once and in order; asking this far ahead hides most of the wait. */
+#define PREFETCH_BYTES 2048
+
+/* Sums of the unreduced products of the current batch, four lanes wide, and what is still to come. */
+typedef struct {
+    __m512i low, middle, high;
+    __m128i sum;
+    const uint8_t *power; /* factors of the next group */
+    size_t left;          /* blocks of the message not begun with any batch */
+    unsigned room;        /* blocks that the current batch still takes */
+} run;
+
+/* Mask of the first n bytes of a group. */
+static TARGET inline __mmask64 first(size_t n)
+{
+    return n >= GROUP ? ~(__mmask64)0 : _bzhi_u64(~0ull, (unsigned)n);
+}
+
+static TARGET inline __m128i fold_lanes(__m512i x)
+{
+    __m256i half = _mm256_xor_si256(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
+    return _mm_xor_si128(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+}
+
+/* Gueron's reduction modulo x^128 + x^127 + x^126 + x^121 + 1, with the factor x^-128. */
+static TARGET inline __m128i reduce(__m128i low, __m128i middle, __m128i high)
+{
+    const __m128i polynomial = _mm_set_epi64x((long long)0xc200000000000000, 1);
+    low = _mm_xor_si128(low, _mm_slli_si128(middle, 8));
+    high = _mm_xor_si128(high, _mm_srli_si128(middle, 8));
+    for (int i = 0; i < 2; i++)
+        low = _mm_xor_si128(_mm_clmulepi64_si128(low, polynomial, 0x10), _mm_shuffle_epi32(low, 0x4e));
+    return _mm_xor_si128(low, high);
+}
+
+static TARGET inline __attribute__((always_inline)) void begin_batch(run *r, const qbb_hash_key *key)
+{
+    r->room = r->left < QBB_HASH_POWERS ? (unsigned)r->left : QBB_HASH_POWERS;
+    r->left -= r->room;
+    r->power = qbb_hash_power(key, r->room);
+    r->low = r->middle = r->high = _mm512_setzero_si512();
+}
+
+/* Takes a group of n blocks (less than 4 only at a batch's end; then the other lanes are zero). */
+static TARGET inline __attribute__((always_inline)) void absorb(run *r, const qbb_hash_key *key, __m512i group, unsigned n)
+{
+    if (r->room == 0) {
+        begin_batch(r, key);
+        group = _mm512_xor_si512(group, _mm512_zextsi128_si512(r->sum));
+    }
+    __m512i h = n == 4 ? _mm512_loadu_si512(r->power)
+                       : _mm512_maskz_loadu_epi64((__mmask8)((1u << 2 * n) - 1), r->power);
+    r->low = _mm512_xor_si512(r->low, _mm512_clmulepi64_epi128(group, h, 0x00));
+    r->high = _mm512_xor_si512(r->high, _mm512_clmulepi64_epi128(group, h, 0x11));
+    /* 0x96: XOR of three. */
+    r->middle = _mm512_ternarylogic_epi64(
+        r->middle, _mm512_clmulepi64_epi128(group, h, 0x01), _mm512_clmulepi64_epi128(group, h, 0x10), 0x96);
+    r->power += GROUP;
+    r->room -= n;
+    if (r->room == 0)
+        r->sum = reduce(fold_lanes(r->low), fold_lanes(r->middle), fold_lanes(r->high));
+}
+
+static inline size_t blocks(size_t length)
+{
+    return (length + QBB_HASH_BLOCK - 1) / QBB_HASH_BLOCK;
+}
+
+/* The message's end: a last group of payload (length bytes, less than a group, maybe none) with the length block behind. */
+static TARGET inline __attribute__((always_inline)) void absorb_end(
+    run *r, const qbb_hash_key *key, __m512i group, size_t length, const uint8_t lengths[QBB_HASH_BLOCK])
+{
+    unsigned n = (unsigned)blocks(length);
+    __m512i all = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)lengths));
+    if (n == 4) { /* 49 to 63 bytes: no lane left */
+        absorb(r, key, group, 4);
+        absorb(r, key, _mm512_maskz_mov_epi64(3, all), 1);
+    } else {
+        absorb(r, key, _mm512_mask_mov_epi64(group, (__mmask8)(3u << 2 * n), all), n + 1);
+    }
+}
+
+static TARGET void update(const qbb_hash_key *key, uint8_t sum[16], const uint8_t *data, size_t length)
+{
+    run r = {.left = blocks(length), .sum = _mm_loadu_si128((const __m128i *)sum)};
+    for (; length >= GROUP; data += GROUP, length -= GROUP)
+        absorb(&r, key, _mm512_loadu_si512(data), 4);
+    if (length > 0)
+        absorb(&r, key, _mm512_maskz_loadu_epi8(first(length), data), (unsigned)blocks(length));
+    _mm_storeu_si128((__m128i *)sum, r.sum);
+}
+
+static TARGET void message(const qbb_hash_key *key, uint8_t sum[16], const qbb_message *m)
+{
+    run r = {.left = 4 + blocks(m->length) + 1};
+    const uint8_t *data = m->payload;
+    size_t length = m->length;
+    absorb(&r, key, _mm512_loadu_si512(m->fixed), 4);
+    for (; length >= GROUP; data += GROUP, length -= GROUP)
+        absorb(&r, key, _mm512_loadu_si512(data), 4);
+    absorb_end(&r, key, _mm512_maskz_loadu_epi8(first(length), data), length, m->lengths);
+    _mm_storeu_si128((__m128i *)sum, r.sum);
+}
+
+/* One group of payload at `at`: padded where `where` has bits. Pointers to the pads may stand before their start; masked
+ * lanes are not read. */
+static TARGET inline __attribute__((always_inline)) __m512i pad_group(
+    __m512i in, const qbb_padding *p, size_t at, __mmask64 where)
+{
+    size_t offset = at - p->clear;
+    in = _mm512_xor_si512(in, _mm512_maskz_loadu_epi8(where, p->pad_b + offset));
+    if (p->pad_a != NULL)
+        in = _mm512_xor_si512(in, _mm512_maskz_loadu_epi8(where, p->pad_a + offset));
+    return in;
+}
+
+static TARGET void padded(const qbb_hash_key *key, uint8_t sum[16], const qbb_message *m, const qbb_padding *p)
+{
+    run r = {.left = 4 + blocks(m->length) + 1};
+    size_t at = 0;
+    absorb(&r, key, _mm512_loadu_si512(m->fixed), 4);
+    for (; at + GROUP <= m->length; at += GROUP) {
+        __m512i group = _mm512_loadu_si512(p->in + at);
+        if (at + GROUP > p->clear) {
+            _mm_prefetch((const char *)p->pad_b + at + PREFETCH_BYTES, _MM_HINT_T0);
+            group = pad_group(group, p, at, at >= p->clear ? ~(__mmask64)0 : ~first(p->clear - at));
+        }
+        _mm512_storeu_si512(p->out + at, group);
+        absorb(&r, key, group, 4);
+    }
+    size_t rest = m->length - at;
+    __m512i group = _mm512_maskz_loadu_epi8(first(rest), p->in + at);
+    if (m->length > p->clear && rest > 0)
+        group = pad_group(group, p, at, first(rest) & (at >= p->clear ? ~(__mmask64)0 : ~first(p->clear - at)));
+    _mm512_mask_storeu_epi8(p->out + at, first(rest), group);
+    absorb_end(&r, key, group, rest, m->lengths);
+    _mm_storeu_si128((__m128i *)sum, r.sum);
+}
+
+static TARGET void pad(uint8_t *out, const uint8_t *in, const uint8_t *pad, size_t length)
+{
+    size_t at = 0;
+    for (; at + GROUP <= length; at += GROUP) {
+        _mm_prefetch((const char *)pad + at + PREFETCH_BYTES, _MM_HINT_T0);
+        _mm512_storeu_si512(out + at, _mm512_xor_si512(_mm512_loadu_si512(in + at), _mm512_loadu_si512(pad + at)));
+    }
+    __mmask64 rest = first(length - at);
+    __m512i x = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, in + at), _mm512_maskz_loadu_epi8(rest, pad + at));
+    _mm512_mask_storeu_epi8(out + at, rest, x);
+}
+
+static TARGET void fuse(uint8_t *out, const uint8_t *in, const uint8_t *pad_a, const uint8_t *pad_b, size_t length)
+{
+    size_t at = 0;
+    for (; at + GROUP <= length; at += GROUP) {
+        _mm_prefetch((const char *)pad_b + at + PREFETCH_BYTES, _MM_HINT_T0);
+        _mm512_storeu_si512(out + at, _mm512_ternarylogic_epi64(_mm512_loadu_si512(in + at),
+            _mm512_loadu_si512(pad_a + at), _mm512_loadu_si512(pad_b + at), 0x96));
+    }
+    __mmask64 rest = first(length - at);
+    __m512i x = _mm512_ternarylogic_epi64(_mm512_maskz_loadu_epi8(rest, in + at),
+        _mm512_maskz_loadu_epi8(rest, pad_a + at), _mm512_maskz_loadu_epi8(rest, pad_b + at), 0x96);
+    _mm512_mask_storeu_epi8(out + at, rest, x);
+}
+
+const qbb_hash_ops qbb_hash_vpclmul = {"vpclmulqdq", update, message, padded, pad, fuse};
+#endif
