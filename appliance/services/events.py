@@ -152,6 +152,20 @@ _TABLE = (
         "The device's unit stopped or crashed. Blocks that were not accepted are delivered again.",
     ),
     (
+        "dataplane-lost",
+        "1b77635a55915cd2ae1e1cf8c2429ed4",
+        Severity.WARNING,
+        "A device's unit lost the data plane",
+        "Blocks wait in the device's unit, up to pending_blocks, and are delivered when the data plane is back.",
+    ),
+    (
+        "fibre-lost",
+        "8e07c925e488596887af9a338c83ec56",
+        Severity.WARNING,
+        "A simulated device lost its fibre",
+        "The fibre's process does not answer, or it has two other ends. The device tries again.",
+    ),
+    (
         "device-refused",
         "b54cb142f6a8551a9adc3bec037ec3a7",
         Severity.ERROR,
