@@ -27,11 +27,11 @@ def headers() -> list[Path]:
         if path in ordered:
             return
         for name in re.findall(r'#include "([^"]+)"', path.read_text()):
-            visit((path.parent / name).resolve())
+            visit(next(CSRC / folder / name for folder in FOLDERS if (CSRC / folder / name).exists()))
         ordered.append(path)
 
     for path in found:
-        visit(path.resolve())
+        visit(path)
     return ordered
 
 

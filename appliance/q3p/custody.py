@@ -241,7 +241,7 @@ class Custody:
         for entry in message.entries:
             if entry.name in self._pickup:
                 self._destroy(entry.name)
-                self._report("block-differs", block=str(entry.name))
+                self._report("store-mismatch", block=str(entry.name))
 
     # --- while up ----------------------------------------------------------------------------------------------------
 
@@ -288,7 +288,7 @@ class Custody:
             for entry in refused:
                 if entry.name in self._pickup:
                     self._destroy(entry.name)
-                    self._report("block-differs", block=str(entry.name))
+                    self._report("store-mismatch", block=str(entry.name))
 
     def _void_missing(self) -> None:
         lost = [number for number in sorted(self._peer_missing) if number in self._log.state.common]

@@ -90,7 +90,7 @@ class LinkMachine:
         self.rejected: dict[str, int] = {}
         self._engine, self._wire, self._mac, self._random, self._report = engine, wire, mac, random, report
         self.custody = Custody(settings, log, store, engine, random, report, self._write)
-        self._session: SessionId | None = None
+        self.session: SessionId | None = None
         self._nonce: bytes | None = None
         self._challenge = random(NONCE_BYTES)
         self._peer_length = -1
@@ -162,11 +162,11 @@ class LinkMachine:
 
     def _stop(self, mode: Mode, cause: str) -> None:
         self.mode, self.cause = mode, cause
-        self._session = self._nonce = None
+        self.session = self._nonce = None
         self._engine.end()
         self._engine.set_usable(False)
         self.usable = False
-        self._report("store-quarantined" if mode is Mode.QUARANTINE else "store-failed", cause=cause)
+        self._report("link-quarantined" if mode is Mode.QUARANTINE else "store-sync-failed", cause=cause)
 
     # --- hello -------------------------------------------------------------------------------------------------------
 
@@ -175,7 +175,7 @@ class LinkMachine:
         self._enter_init("waiting for the peer")
 
     def _enter_init(self, cause: str) -> None:
-        self.mode, self.cause, self._session = Mode.INIT, cause, None
+        self.mode, self.cause, self.session = Mode.INIT, cause, None
         self._engine.end()
         self._nonce = self._random(NONCE_BYTES)
         self._mode_since_ns = self._now_ns
@@ -213,7 +213,7 @@ class LinkMachine:
 
     def _receive_init(self, nonce: bytes) -> None:
         """Rule 2: no state changes, so a replayed INIT leaves an up link untouched."""
-        if self._session is not None and nonce in self._session:
+        if self.session is not None and nonce in self.session:
             self._send_logstate(reply_wanted=False)
         elif self.mode is Mode.INIT and self.settings.master:
             return  # both ask: the slave answers ours
@@ -224,7 +224,7 @@ class LinkMachine:
         """Rules 4 and 5: the old session goes first; only then is the log's state read and told."""
         was_up = self.mode is Mode.UP
         self._engine.end()
-        self.mode, self.cause, self._session, self._nonce = Mode.SYNC, "comparing logs", session, None
+        self.mode, self.cause, self.session, self._nonce = Mode.SYNC, "comparing logs", session, None
         self._challenge = self._random(NONCE_BYTES)
         self._peer_length, self._peer_missing, self._confirm_sent = -1, None, False
         self._mode_since_ns = self._now_ns
@@ -232,21 +232,21 @@ class LinkMachine:
         self._next_ping_ns = NEVER
         self.custody.session_ended()
         if was_up:
-            self._report("link-down", cause="the peer started a new session")
+            self._report("session-replaced")
         self._send_logstate(reply_wanted=True)
         self._next_send_ns = self._now_ns + self.settings.sync_resend_ns
 
     # --- sync --------------------------------------------------------------------------------------------------------
 
     def _send_logstate(self, reply_wanted: bool) -> None:
-        assert self._session is not None
+        assert self.session is not None
         missing = tuple(self.custody.missing()[:MAX_MISSING])
-        self._send(LogStateMessage(self._session, self.log.length, self.log.digest, reply_wanted, missing))
+        self._send(LogStateMessage(self.session, self.log.length, self.log.digest, reply_wanted, missing))
 
     def _receive_logstate(self, message: LogStateMessage) -> None:
         if self._nonce is not None and message.session.nonce == self._nonce and self.mode is Mode.INIT:
             self._enter_sync(message.session)  # rule 5
-        if message.session != self._session:
+        if message.session != self.session:
             return
         if self.mode is not Mode.SYNC:
             if message.reply_wanted:
@@ -265,16 +265,16 @@ class LinkMachine:
         self._advance()
 
     def _send_records(self, first: int) -> None:
-        assert self._session is not None
+        assert self.session is not None
         records = fitting(self.log.records, first)
         if not records:
             return
         digest = self.log.digest_at(first + len(records))
         assert digest is not None
-        self._send(HelloRecords(self._session, first, digest, records))
+        self._send(HelloRecords(self.session, first, digest, records))
 
     def _receive_records(self, message: HelloRecords) -> None:
-        if message.session != self._session or self.mode is not Mode.SYNC:
+        if message.session != self.session or self.mode is not Mode.SYNC:
             return
         if message.first > self.log.length:
             return  # a gap: our LOGSTATE asks for what is missing
@@ -301,7 +301,7 @@ class LinkMachine:
 
     def _epoch_of_session(self) -> Epoch | None:
         epoch = self.log.state.session
-        return epoch if epoch is not None and epoch.session == self._session else None
+        return epoch if epoch is not None and epoch.session == self.session else None
 
     def _advance(self) -> None:
         """Rules 7 and 8: bring the log to this session's EPOCH, then CONFIRM."""
@@ -321,7 +321,7 @@ class LinkMachine:
     def _write_next(self) -> None:
         """Master, logs equal and acknowledged: the one next record of the restart."""
         custody, state = self.custody, self.log.state
-        bootstrap = custody.bootstrap_entries() if self.log.length == 0 else []
+        bootstrap = custody.bootstrap_entries()
         doomed = set(state.opened)
         live = {chunk.number for chunk in state.live()}
         doomed.update(live.intersection(self._peer_missing or ()), custody.missing())
@@ -338,8 +338,8 @@ class LinkMachine:
             if slot is None:
                 self.cause = "no key left for an epoch: load a link secret"
                 return
-            assert self._session is not None
-            self._write(Epoch(*slot, self._session))
+            assert self.session is not None
+            self._write(Epoch(*slot, self.session))
             # a peer that withholds CONFIRM costs a slot each time: ever more slowly
             wait = min(SECOND_NS << self._epoch_attempts, self.settings.epoch_backoff_max_ns)
             self._next_epoch_ns = self._now_ns + wait
@@ -347,12 +347,12 @@ class LinkMachine:
         self._send_records(self._peer_length)
 
     def _confirm(self, epoch: Epoch) -> None:
-        assert self._session is not None
+        assert self.session is not None
         block, offset = self.log.state.chunks[epoch.chunk].slot_place(epoch.slot)
         if not self.custody.holds(epoch.chunk):
             return  # regained without its bytes: the next session reports it missing
         self._engine.begin(self.log.length, block, offset, self.settings.master)
-        confirm = Confirm(self._session, self.log.length, self.log.digest)
+        confirm = Confirm(self.session, self.log.length, self.log.digest)
         self._confirm_sent = True
         self.cause = "confirming"
         self._engine.submit(PRIORITY_CONTROL, pack_control(confirm))
@@ -374,7 +374,7 @@ class LinkMachine:
     def _receive_confirm(self, message: Confirm) -> None:
         if self.mode is not Mode.SYNC or not self._confirm_sent:
             return
-        if message != Confirm(message.session, self.log.length, self.log.digest) or message.session != self._session:
+        if message != Confirm(message.session, self.log.length, self.log.digest) or message.session != self.session:
             raise RecordError("CONFIRM names another log")
         self.mode, self.cause = Mode.UP, ""
         self._mode_since_ns = self._now_ns
@@ -382,7 +382,7 @@ class LinkMachine:
         self._next_send_ns = self._now_ns + self.settings.sync_resend_ns
         self._next_ping_ns = self._now_ns + self.settings.keepalive_ns
         self.custody.session_up(self._now_ns)
-        self._report("link-up", session=self.log.length)
+        self._report("session-up", epoch=self.log.length)
 
     def _tick(self) -> None:
         if self.mode is Mode.UP:
@@ -427,7 +427,7 @@ class LinkMachine:
         if usable != self.usable:
             self.usable = usable
             self._engine.set_usable(usable)
-            self._report("link-usable" if usable else "link-unusable", cause=self.why_unusable())
+            self._report("link-up" if usable else "link-down", cause=self.why_unusable())
 
     def why_unusable(self) -> str:
         """For people: why the link carries no traffic; empty when it does."""

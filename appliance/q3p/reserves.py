@@ -32,17 +32,15 @@ class StoreState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Levels of key available to the out direction, in bytes: store < control < low < high."""
+    """Levels of key available to the out direction, in bytes: store < low < high."""
 
-    store_bytes: int = 512
-    control_bytes: int = 2048
-    low_bytes: int = 8192
+    store_bytes: int = 1024
+    low_bytes: int = 4096
     high_bytes: int = 16384
 
     def __post_init__(self) -> None:
-        levels = (self.store_bytes, self.control_bytes, self.low_bytes, self.high_bytes)
-        if list(levels) != sorted(levels) or levels[0] < 0 or self.low_bytes == self.high_bytes:
-            raise ValueError(f"marks must rise: store, control, low < high (they are {levels})")
+        if not 0 <= self.store_bytes < self.low_bytes < self.high_bytes:
+            raise ValueError(f"marks must rise: store < low < high (they are {self})")
 
 
 class Reserves:
@@ -58,13 +56,14 @@ class Reserves:
         marks = self.marks
         if available_bytes >= marks.high_bytes:
             self.traffic, self.state = True, StoreState.READY
-        elif available_bytes < marks.control_bytes:
-            self.traffic, self.state = False, StoreState.EXHAUSTED
         elif available_bytes < marks.low_bytes:
-            # traffic may go on down to the control mark once it has started; people are warned
-            self.state = StoreState.LOW if self.traffic else StoreState.CHARGING
+            if self.traffic or available_bytes < marks.store_bytes:
+                self.state = StoreState.EXHAUSTED
+            self.traffic = False
         elif not self.traffic:
             self.state = StoreState.CHARGING
+        elif available_bytes < (marks.low_bytes + marks.high_bytes) // 2:
+            self.state = StoreState.LOW
         if available_bytes < marks.store_bytes:
             self.allowed_priority = STORE_ONLY
         else:

@@ -1,0 +1,52 @@
+# Two commands do everything on a fresh Debian machine, as root: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(wildcard csrc/core/*.[ch] csrc/io/*.[ch]) appliance/native/build.py setup.py pyproject.toml
+
+.PHONY: demo test check bench clean install fuzz manual
+
+demo: install ## two nodes, a simulated fibre, 100 TLS sessions keyed by QKD, faults
+	$(BIN)/python -m appliance.demo
+
+test: check ## everything that can be tested on this machine
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q $(PYTEST_ARGS)
+
+check: install ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: install ## speed, as ratios against named references in the same run
+	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+fuzz: install ## longer runs of the fuzzers: FUZZ_SECONDS=600 make fuzz
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/python -m pytest -q tests/unit/test_c_fuzz.py
+
+install: $(VENV)/.extension ## Debian packages, Python packages, the compiled extension
+
+# Debian packages that are missing, and only then apt.
+$(VENV)/.debian: packaging/apt-packages.txt
+	@missing=$$(sed 's/#.*//' $< | xargs -n1 sh -c 'dpkg-query -W -f "\$${Status}" "$$0" 2>/dev/null | grep -q "ok installed" || echo "$$0"'); \
+	if [ -n "$$missing" ]; then \
+	    echo "installing: $$missing"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+	@mkdir -p $(VENV) && touch $@
+
+$(VENV)/.packages: packaging/requirements.txt $(VENV)/.debian
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r packaging/requirements.txt
+	@touch $@
+
+$(VENV)/.extension: $(SOURCES) $(VENV)/.packages
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+clean: ## everything that was built here
+	rm -rf build dist $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f appliance/native/_native*.c appliance/native/_native*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	$(MAKE) -C csrc/tests clean
+	$(MAKE) -C csrc/fuzz clean
