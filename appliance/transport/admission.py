@@ -15,9 +15,7 @@ from ipaddress import IPv4Address
 
 from appliance.network.errors import LocalProtocolError
 
-PathRate = Callable[
-    [IPv4Address], float | None
-]  # key bit/s advertised for the path to a node; None: no path known
+PathRate = Callable[[IPv4Address], float | None]  # key bit/s advertised for the path to a node; None: no path known
 
 
 class AdmissionRefused(LocalProtocolError):

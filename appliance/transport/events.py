@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 class CloseReason(StrEnum):
-    """Why a connection ended. Only CLOSED is orderly: after any other, what the far end holds is not known.
-    """
+    """Why a connection ended. Only CLOSED is orderly: after any other, what the far end holds is not
+    known."""
 
     CLOSED = "closed"  # both ends said FIN; every key sent was confirmed
     ABORTED = "aborted"  # this end called abort
