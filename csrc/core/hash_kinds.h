@@ -14,8 +14,7 @@ static inline const uint8_t *qbb_hash_power(const qbb_hash_key *key, size_t n)
 typedef struct {
     const uint8_t *fixed;   /* 64 bytes */
     const uint8_t *payload; /* length bytes */
-    size_t length;
-    uint8_t lengths[QBB_HASH_BLOCK];
+    size_t length, clear;   /* what the length block says, as two u64 */
 } qbb_message;
 
 /* How a payload is padded on its way into a message: out = in, from `clear` on XOR pad_a (unless NULL) XOR pad_b. */

@@ -96,12 +96,15 @@ static void update(const qbb_hash_key *key, uint8_t sum_bytes[16], const uint8_t
     element_write(sum_bytes, sum);
 }
 
-static void message(const qbb_hash_key *key, uint8_t sum[16], const qbb_message *message)
+static void message(const qbb_hash_key *key, uint8_t sum[16], const qbb_message *m)
 {
+    uint8_t lengths[QBB_HASH_BLOCK];
+    write_le64(lengths, __builtin_bswap64(m->length));
+    write_le64(lengths + 8, __builtin_bswap64(m->clear));
     memset(sum, 0, 16);
-    update(key, sum, message->fixed, 64);
-    update(key, sum, message->payload, message->length);
-    update(key, sum, message->lengths, sizeof message->lengths);
+    update(key, sum, m->fixed, 64);
+    update(key, sum, m->payload, m->length);
+    update(key, sum, lengths, sizeof lengths);
 }
 
 static void pad(uint8_t *out, const uint8_t *in, const uint8_t *pad, size_t length)

@@ -70,6 +70,25 @@ static TARGET inline __attribute__((always_inline)) void absorb(run *r, const qb
         r->sum = reduce(fold_lanes(r->low), fold_lanes(r->middle), fold_lanes(r->high));
 }
 
+/* A group that was just written word by word: one wide load would wait until all the words have left the store buffer, and
+ * would hold up the next packet as well. volatile keeps the compiler from making one load of several. */
+static TARGET inline __attribute__((always_inline)) __m512i load_words(const uint8_t *bytes)
+{
+    typedef long long word __attribute__((aligned(1), may_alias));
+    const volatile word *w = (const volatile word *)bytes;
+    __m128i a = _mm_set_epi64x(w[1], w[0]), b = _mm_set_epi64x(w[3], w[2]);
+    __m128i c = _mm_set_epi64x(w[5], w[4]), d = _mm_set_epi64x(w[7], w[6]);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_set_m128i(b, a)), _mm256_set_m128i(d, c), 1);
+}
+
+/* The length block, from registers: gcc would load both fields at once, which waits like load_words's wide load. */
+static TARGET inline __m128i length_block(const qbb_message *m)
+{
+    uint64_t length = __builtin_bswap64(m->length), clear = __builtin_bswap64(m->clear);
+    __asm__("" : "+r"(length), "+r"(clear));
+    return _mm_set_epi64x((long long)clear, (long long)length);
+}
+
 static inline size_t blocks(size_t length)
 {
     return (length + QBB_HASH_BLOCK - 1) / QBB_HASH_BLOCK;
@@ -77,10 +96,10 @@ static inline size_t blocks(size_t length)
 
 /* The message's end: a last group of payload (length bytes, less than a group, maybe none) with the length block behind. */
 static TARGET inline __attribute__((always_inline)) void absorb_end(
-    run *r, const qbb_hash_key *key, __m512i group, size_t length, const uint8_t lengths[QBB_HASH_BLOCK])
+    run *r, const qbb_hash_key *key, __m512i group, size_t length, const qbb_message *m)
 {
     unsigned n = (unsigned)blocks(length);
-    __m512i all = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)lengths));
+    __m512i all = _mm512_broadcast_i32x4(length_block(m));
     if (n == 4) { /* 49 to 63 bytes: no lane left */
         absorb(r, key, group, 4);
         absorb(r, key, _mm512_maskz_mov_epi64(3, all), 1);
@@ -104,45 +123,62 @@ static TARGET void message(const qbb_hash_key *key, uint8_t sum[16], const qbb_m
     run r = {.left = 4 + blocks(m->length) + 1};
     const uint8_t *data = m->payload;
     size_t length = m->length;
-    absorb(&r, key, _mm512_loadu_si512(m->fixed), 4);
+    absorb(&r, key, load_words(m->fixed), 4);
     for (; length >= GROUP; data += GROUP, length -= GROUP)
         absorb(&r, key, _mm512_loadu_si512(data), 4);
-    absorb_end(&r, key, _mm512_maskz_loadu_epi8(first(length), data), length, m->lengths);
+    absorb_end(&r, key, _mm512_maskz_loadu_epi8(first(length), data), length, m);
     _mm_storeu_si128((__m128i *)sum, r.sum);
 }
 
-/* One group of payload at `at`: padded where `where` has bits. Pointers to the pads may stand before their start; masked
+/* One group of payload at `at`, padded where `where` has bits. Pointers to the pads may stand before their start: masked
  * lanes are not read. */
 static TARGET inline __attribute__((always_inline)) __m512i pad_group(
-    __m512i in, const qbb_padding *p, size_t at, __mmask64 where)
+    __m512i group, const qbb_padding *p, size_t at, __mmask64 where)
 {
     size_t offset = at - p->clear;
-    in = _mm512_xor_si512(in, _mm512_maskz_loadu_epi8(where, p->pad_b + offset));
+    group = _mm512_xor_si512(group, _mm512_maskz_loadu_epi8(where, p->pad_b + offset));
     if (p->pad_a != NULL)
-        in = _mm512_xor_si512(in, _mm512_maskz_loadu_epi8(where, p->pad_a + offset));
-    return in;
+        group = _mm512_xor_si512(group, _mm512_maskz_loadu_epi8(where, p->pad_a + offset));
+    return group;
 }
 
-static TARGET void padded(const qbb_hash_key *key, uint8_t sum[16], const qbb_message *m, const qbb_padding *p)
+/* Mask of a group's bytes at `at` that are not clear. */
+static TARGET inline __mmask64 behind_clear(const qbb_padding *p, size_t at)
 {
-    run r = {.left = 4 + blocks(m->length) + 1};
+    return at >= p->clear ? ~(__mmask64)0 : ~first(p->clear - at);
+}
+
+static TARGET void padded(const qbb_hash_key *key, uint8_t sum[16], const qbb_message *m, const qbb_padding *padding)
+{
+    /* Copies: out might alias the originals, for all that the compiler knows. */
+    const qbb_padding p = {padding->out, padding->in, padding->pad_a, padding->pad_b, padding->clear};
+    const size_t length = m->length;
+    run r = {.left = 4 + blocks(length) + 1};
     size_t at = 0;
-    absorb(&r, key, _mm512_loadu_si512(m->fixed), 4);
-    for (; at + GROUP <= m->length; at += GROUP) {
-        __m512i group = _mm512_loadu_si512(p->in + at);
-        if (at + GROUP > p->clear) {
-            _mm_prefetch((const char *)p->pad_b + at + PREFETCH_BYTES, _MM_HINT_T0);
-            group = pad_group(group, p, at, at >= p->clear ? ~(__mmask64)0 : ~first(p->clear - at));
+    absorb(&r, key, load_words(m->fixed), 4);
+    for (; at + GROUP <= length; at += GROUP) {
+        __m512i group = _mm512_loadu_si512(p.in + at);
+        if (at >= p.clear) {
+            const uint8_t *pad = p.pad_b + (at - p.clear);
+            _mm_prefetch((const char *)pad + PREFETCH_BYTES, _MM_HINT_T0);
+            group = _mm512_xor_si512(group, _mm512_loadu_si512(pad));
+            if (p.pad_a != NULL)
+                group = _mm512_xor_si512(group, _mm512_loadu_si512(p.pad_a + (at - p.clear)));
+        } else if (at + GROUP > p.clear) {
+            group = pad_group(group, &p, at, behind_clear(&p, at));
         }
-        _mm512_storeu_si512(p->out + at, group);
+        _mm512_storeu_si512(p.out + at, group);
         absorb(&r, key, group, 4);
     }
-    size_t rest = m->length - at;
-    __m512i group = _mm512_maskz_loadu_epi8(first(rest), p->in + at);
-    if (m->length > p->clear && rest > 0)
-        group = pad_group(group, p, at, first(rest) & (at >= p->clear ? ~(__mmask64)0 : ~first(p->clear - at)));
-    _mm512_mask_storeu_epi8(p->out + at, first(rest), group);
-    absorb_end(&r, key, group, rest, m->lengths);
+    size_t rest = length - at;
+    __m512i group = _mm512_setzero_si512();
+    if (rest > 0) {
+        group = _mm512_maskz_loadu_epi8(first(rest), p.in + at);
+        if (length > p.clear)
+            group = pad_group(group, &p, at, first(rest) & behind_clear(&p, at));
+        _mm512_mask_storeu_epi8(p.out + at, first(rest), group);
+    }
+    absorb_end(&r, key, group, rest, m);
     _mm_storeu_si128((__m128i *)sum, r.sum);
 }
 
@@ -153,6 +189,8 @@ static TARGET void pad(uint8_t *out, const uint8_t *in, const uint8_t *pad, size
         _mm_prefetch((const char *)pad + at + PREFETCH_BYTES, _MM_HINT_T0);
         _mm512_storeu_si512(out + at, _mm512_xor_si512(_mm512_loadu_si512(in + at), _mm512_loadu_si512(pad + at)));
     }
+    if (at == length)
+        return;
     __mmask64 rest = first(length - at);
     __m512i x = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, in + at), _mm512_maskz_loadu_epi8(rest, pad + at));
     _mm512_mask_storeu_epi8(out + at, rest, x);
@@ -166,6 +204,8 @@ static TARGET void fuse(uint8_t *out, const uint8_t *in, const uint8_t *pad_a, c
         _mm512_storeu_si512(out + at, _mm512_ternarylogic_epi64(_mm512_loadu_si512(in + at),
             _mm512_loadu_si512(pad_a + at), _mm512_loadu_si512(pad_b + at), 0x96));
     }
+    if (at == length)
+        return;
     __mmask64 rest = first(length - at);
     __m512i x = _mm512_ternarylogic_epi64(_mm512_maskz_loadu_epi8(rest, in + at),
         _mm512_maskz_loadu_epi8(rest, pad_a + at), _mm512_maskz_loadu_epi8(rest, pad_b + at), 0x96);

@@ -53,12 +53,10 @@ static int known_tag(const qbb_hash_ops *ops, const qbb_hash_key *key, size_t in
     qbb_tag_fixed(fixed, 0x0101010101010102, 0x0203040506070809, 1, 0x1122334455667788, 0x1122334455667799, header);
 
     int relayed = known_tags[index].relayed;
-    qbb_message message = {.fixed = fixed, .payload = out, .length = length};
+    qbb_message message = {fixed, out, length, clear};
     qbb_padding padding = {out, text, relayed ? pad_a : NULL, relayed ? pad_b : pad_a, clear};
-    message.lengths[6] = (uint8_t)(length >> 8);
-    message.lengths[7] = (uint8_t)length;
-    message.lengths[14] = (uint8_t)(clear >> 8);
-    message.lengths[15] = (uint8_t)clear;
+    uint8_t lengths[16] = {[6] = (uint8_t)(length >> 8), [7] = (uint8_t)length, [14] = (uint8_t)(clear >> 8),
+        [15] = (uint8_t)clear};
 
     memset(out, SENTINEL, sizeof out);
     ops->padded(key, sum, &message, &padding);
@@ -78,7 +76,7 @@ static int known_tag(const qbb_hash_ops *ops, const qbb_hash_key *key, size_t in
     memset(sum, 0, sizeof sum);
     ops->update(key, sum, fixed, sizeof fixed);
     ops->update(key, sum, out, length);
-    ops->update(key, sum, message.lengths, sizeof message.lengths);
+    ops->update(key, sum, lengths, sizeof lengths);
     return matches(sum, mask, known_tags[index].tag) ? 0 : -1;
 }
 
