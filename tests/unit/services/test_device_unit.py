@@ -1,0 +1,168 @@
+"""The device unit against a real fibre and a data plane's end: same bytes at both ends, alarms, redelivery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.services import control
+from tests.unit.services.device_world import World, wait_for
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path, extra="clear_after_blocks = 2\n")
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_both_ends_get_the_same_different_blocks(world: World) -> None:
+    world.start()
+    wait_for(lambda: len(world.common()) >= 20, "twenty common blocks")
+    alice, bob = world.alice.plane.blocks, world.bob.plane.blocks
+    common = world.common()
+    assert all(alice[id] == bob[id] for id in common)
+    assert len({alice[id] for id in common}) == len(common)
+    status = wait_for(lambda: world.alice.status()["rate_bps"] > 0 and world.alice.status(), "a rate")
+    assert status["state"] == "exchanging"
+    assert status["dataplane"] == "connected"
+    assert 0.02 < status["qber"] < 0.05
+    assert status["alarms"] == []
+    assert world.alice.stop() == 0
+
+
+def test_an_eavesdropper_raises_the_alarm_and_leaving_clears_it(world: World) -> None:
+    world.start()
+    wait_for(lambda: len(world.common()) >= 3, "blocks before the tap")
+    world.ask("tap", fraction=0.5)
+    for node in (world.alice, world.bob):
+        wait_for(lambda: ("qber", True) in node.plane.alarms(), "the alarm")  # noqa: B023
+        assert node.status()["alarms"] == ["qber"]
+        assert 0.12 < node.status()["qber"] < 0.18
+    made = world.alice.status()["blocks_made"]
+    discarded = world.ask("status")["discarded"]
+    wait_for(lambda: world.ask("status")["discarded"] > discarded + 3, "further discarded blocks")
+    assert world.alice.status()["blocks_made"] == made
+    world.ask("tap", fraction=0)
+    for node in (world.alice, world.bob):
+        wait_for(lambda: node.plane.alarms()[-1:] == [("qber", False)], "the alarm's end")  # noqa: B023
+    assert "device-alarm-qber" in world.alice.journal()
+    assert "device-alarm-cleared" in world.alice.journal()
+
+
+def test_a_cut_fibre_is_no_light_not_an_eavesdropper(world: World) -> None:
+    world.start()
+    wait_for(lambda: len(world.common()) >= 1, "a block")
+    world.ask("cut")
+    wait_for(lambda: ("no-light", True) in world.alice.plane.alarms(), "the alarm")
+    world.ask("mend")
+    wait_for(lambda: ("no-light", False) in world.alice.plane.alarms(), "the alarm's end")
+    assert ("qber", True) not in world.alice.plane.alarms()
+
+
+def test_blocks_are_kept_until_accepted_and_redelivered(world: World) -> None:
+    world.alice.plane.accepting = False
+    world.start()
+    wait_for(lambda: len(world.alice.plane.received) == 8, "a full window of unanswered blocks")
+    unanswered = set(world.alice.plane.received)
+    digests = dict(world.alice.plane.firsts)
+    world.alice.plane.accepting = True
+    world.alice.plane.hang_up()
+    wait_for(lambda: unanswered <= set(world.alice.plane.blocks), "the same blocks again")
+    assert {id: world.alice.plane.firsts[id] for id in unanswered} == {id: digests[id] for id in unanswered}
+    wait_for(lambda: unanswered <= set(world.bob.plane.blocks), "them at the other end")
+    assert all(world.alice.plane.blocks[id] == world.bob.plane.blocks[id] for id in unanswered)
+    assert "dataplane-lost" in world.alice.journal()
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_a_refused_block_comes_again_or_never(world: World, retry: bool) -> None:
+    world.alice.plane.refuse_next = {"reason": "no room", "retry": retry}
+    world.start()
+    refused = wait_for(lambda: world.alice.plane.received[:1], "a block")[0]
+    if retry:
+        wait_for(lambda: refused in world.alice.plane.blocks, "the refused block")
+    else:
+        wait_for(lambda: world.alice.status()["blocks_accepted"] > 10, "later blocks")
+        assert world.alice.plane.received.count(refused) == 1
+    assert world.alice.status()["blocks_refused"] == (0 if retry else 1)
+
+
+def test_a_mismatched_block_differs_in_one_end_only(world: World) -> None:
+    world.start()
+    wait_for(lambda: len(world.common()) >= 1, "a block")
+    world.ask("mismatch", end="bob", blocks=1)
+    wait_for(lambda: len(world.common()) >= 30, "thirty blocks")
+    different = [id for id in world.common() if world.alice.plane.blocks[id] != world.bob.plane.blocks[id]]
+    assert len(different) == 1
+
+
+def test_a_pattern_fills_the_blocks(world: World) -> None:
+    pattern = b"QBB-PATTERN-0123"
+    world.ask("pattern", hex=pattern.hex())
+    world.start()
+    wait_for(lambda: len(world.common()) >= 1, "a block")
+    assert set(world.bob.plane.firsts.values()) == {pattern * 4}
+
+
+def test_an_absent_far_end_is_a_stall(tmp_path: Path) -> None:
+    world = World(tmp_path, extra="stalled_after_s = 0.5\n")
+    try:
+        world.alice.start()
+        wait_for(lambda: ("stalled", True) in world.alice.plane.alarms(), "the alarm")
+        assert world.alice.status()["state"] == "alone"
+        world.bob.start()
+        wait_for(lambda: ("stalled", False) in world.alice.plane.alarms(), "the alarm's end")
+    finally:
+        world.close()
+
+
+def test_alarms_are_told_again_to_a_data_plane_that_comes_back(world: World) -> None:
+    world.start()
+    world.ask("tap", fraction=1)
+    wait_for(lambda: ("qber", True) in world.alice.plane.alarms(), "the alarm")
+    world.alice.plane.messages.clear()
+    world.alice.plane.hang_up()
+    wait_for(lambda: ("qber", True) in world.alice.plane.alarms(), "the alarm again")
+
+
+def test_the_fibre_has_two_ends(world: World, tmp_path: Path) -> None:
+    world.start()
+    wait_for(lambda: world.ask("status")["ends"] == ["alice", "bob"], "both ends")
+    third = tmp_path / "carol"
+    from tests.unit.services.device_world import Node
+
+    carol = Node(tmp_path, "carol", "10.9.0.3", "10.9.0.1", world.fibre_address)
+    try:
+        carol.start()
+        wait_for(lambda: "both ends are taken" in (third / "log").read_text(), "the refusal")
+        assert carol.status()["state"] == "no fibre"
+    finally:
+        carol.close()
+
+
+def test_the_fibre_refuses_what_makes_no_sense(world: World) -> None:
+    for command, arguments, words in [
+        ("tap", {"fraction": 2}, "from 0 to 1"),
+        ("tap", {"fraction": "much"}, "from 0 to 1"),
+        ("mismatch", {"end": "nobody"}, "nobody is connected"),
+        ("pattern", {"hex": "xyz"}, "hexadecimal"),
+        ("explode", {}, "commands are"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            world.ask(command, **arguments)
+
+
+def test_the_control_socket_goes_with_the_unit(world: World) -> None:
+    world.alice.start()
+    path = world.alice.directory / "device-dev.control"
+    wait_for(path.exists, "the control socket")
+    assert path.stat().st_mode & 0o777 == 0o660
+    assert control.ask(path, "help") == ["help", "status"]
+    world.alice.stop()
+    with pytest.raises(control.NoAnswer, match="device-dev does not answer"):
+        control.ask(path, "status")
