@@ -23,7 +23,8 @@ void qbb_tag_fixed(uint8_t fixed[QBB_TAG_FIXED_BYTES], uint64_t link_id, uint64_
     uint64_t e_offset, uint64_t a_offset, const uint8_t header[QBB_HEADER_BYTES]);
 
 /* out = POLYVAL(H, fixed || payload, zero-padded || length, clear) XOR mask. payload: as sent, `length` bytes, preamble
- * included. use: QBB_USE_MASK_SEAL or QBB_USE_MASK_OPEN; the probe is told the mask. Compare tags with qbb_equal. */
+ * included. use: QBB_USE_MASK_SEAL or QBB_USE_MASK_OPEN; the probe is told of a mask that seals here, of one that opens by
+ * the caller, after qbb_equal. */
 void qbb_tag(uint8_t out[QBB_TAG_BYTES], const qbb_hash_key *key, const uint8_t fixed[QBB_TAG_FIXED_BYTES],
     const uint8_t *payload, size_t length, size_t clear, const uint8_t mask[QBB_TAG_BYTES], enum qbb_use use);
 

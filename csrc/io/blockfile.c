@@ -9,7 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fingerprint.h"
 #include "keymem.h"
+#include "wipe.h"
 
 #define NAME_BYTES_MAX 200
 
@@ -34,10 +36,10 @@ static int write_all(int fd, const uint8_t *bytes, size_t length)
     return 0;
 }
 
-static int read_all(int fd, uint8_t *out, size_t length)
+static int read_all(int fd, uint8_t *out, size_t length, uint64_t offset)
 {
     for (size_t done = 0; done < length;) {
-        ssize_t n = pread(fd, out + done, length - done, (off_t)done);
+        ssize_t n = pread(fd, out + done, length - done, (off_t)(offset + done));
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -88,7 +90,7 @@ int qbb_block_write(int dir_fd, const char *name, const uint8_t *bytes, size_t l
 static int fetch(uint8_t *out, int source_fd, size_t length)
 {
     if (!qbb_keymem_is_secret(source_fd))
-        return read_all(source_fd, out, length);
+        return read_all(source_fd, out, length, 0);
     void *source = qbb_keymem_map_fd(source_fd, length);
     if (source == NULL)
         return errno == EINVAL ? -EIO : -errno;
@@ -109,7 +111,8 @@ int qbb_block_accept(int dir_fd, const char *name, int source_fd, size_t length)
     return error;
 }
 
-int qbb_block_read(int dir_fd, const char *name, uint8_t *out, size_t length)
+/* A block's file, or -errno; *size is its length. */
+static int open_block(int dir_fd, const char *name, uint64_t *size)
 {
     struct stat about;
     if (!good_name(name))
@@ -117,17 +120,59 @@ int qbb_block_read(int dir_fd, const char *name, uint8_t *out, size_t length)
     int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    int error = 0;
-    if (fstat(fd, &about) != 0)
-        error = -errno;
-    else if (!S_ISREG(about.st_mode) || (uint64_t)about.st_size != length)
-        error = -EIO;
-    else
-        error = read_all(fd, out, length);
+    int error = fstat(fd, &about) != 0 ? -errno : S_ISREG(about.st_mode) ? 0 : -EIO;
+    if (error != 0) {
+        close(fd);
+        return error;
+    }
+    *size = (uint64_t)about.st_size;
+    return fd;
+}
+
+static int read_block(int dir_fd, const char *name, uint64_t offset, uint8_t *out, size_t length, int whole)
+{
+    uint64_t size;
+    int fd = open_block(dir_fd, name, &size);
+    if (fd < 0)
+        return fd;
+    int error = -EIO;
+    if (whole ? size == length : offset <= size && length <= size - offset)
+        error = read_all(fd, out, length, offset);
     /* The page cache needs no copy of what will be read once. */
-    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    posix_fadvise(fd, (off_t)offset, (off_t)length, POSIX_FADV_DONTNEED);
     close(fd);
     return error;
+}
+
+int qbb_block_read(int dir_fd, const char *name, uint8_t *out, size_t length)
+{
+    return read_block(dir_fd, name, 0, out, length, 1);
+}
+
+int qbb_block_read_at(int dir_fd, const char *name, uint64_t offset, uint8_t *out, size_t length)
+{
+    return read_block(dir_fd, name, offset, out, length, 0);
+}
+
+int qbb_block_fingerprint(uint8_t out[16], const uint8_t h[16], int dir_fd, const char *name, size_t length)
+{
+    uint8_t *bytes = qbb_keymem_map(length);
+    if (bytes == NULL)
+        return -errno;
+    int error = qbb_block_read(dir_fd, name, bytes, length);
+    if (error == 0)
+        qbb_fingerprint(out, h, bytes, length);
+    qbb_keymem_unmap(bytes, length, 0);
+    return error;
+}
+
+int qbb_fingerprint_matches(const uint8_t expected[16], const uint8_t h[16], int dir_fd, const char *name, size_t length)
+{
+    uint8_t found[16];
+    int error = qbb_block_fingerprint(found, h, dir_fd, name, length);
+    int equal = error == 0 && qbb_equal(found, expected, sizeof found);
+    qbb_wipe(found, sizeof found);
+    return error != 0 ? error : equal;
 }
 
 static int overwrite(int fd)

@@ -12,6 +12,12 @@ int qbb_block_write(int dir_fd, const char *name, const uint8_t *bytes, size_t l
 int qbb_block_accept(int dir_fd, const char *name, int source_fd, size_t length);
 /* Reads exactly `length` bytes into key memory; -EIO when the file is shorter or longer. */
 int qbb_block_read(int dir_fd, const char *name, uint8_t *out, size_t length);
+/* Reads `length` bytes at `offset` of a block; -EIO when it ends before. */
+int qbb_block_read_at(int dir_fd, const char *name, uint64_t offset, uint8_t *out, size_t length);
+/* Is this the fingerprint of the block (length bytes) under h? 1 or 0 (constant time), or -errno. */
+int qbb_fingerprint_matches(const uint8_t expected[16], const uint8_t h[16], int dir_fd, const char *name, size_t length);
+/* The fingerprint itself: secret until it is padded, so out is key memory. */
+int qbb_block_fingerprint(uint8_t out[16], const uint8_t h[16], int dir_fd, const char *name, size_t length);
 /* Overwrites with zeros, syncs, unlinks, syncs the directory. A missing file is success. */
 int qbb_block_destroy(int dir_fd, const char *name);
 /* Appends and syncs (fdatasync); a short write is an error. */

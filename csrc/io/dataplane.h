@@ -9,19 +9,22 @@
 
 /* cffi:begin */
 enum qbb_channel_kind { QBB_CHANNEL_NONE, QBB_CHANNEL_UDP, QBB_CHANNEL_TCP };
-/* hello: an unsealed packet, whole. control: channel 0. network: QKDNL that is not for the keys service (ICMP). device:
+/* hello: an unsealed packet, whole. control: channel 0. network: QKDNL that is not for the keys service: ICMP, channel 2, and
+ * the clear part of packets dropped for QBB_NET_TTL or QBB_NET_NO_ROUTE, which may deserve an ICMP error (`reason`). device:
  * channels from 16 up. alarm: QBB_DROP_CLEAR. channel_lost: a TCP channel ended. */
 enum qbb_punt_kind { QBB_PUNT_HELLO, QBB_PUNT_CONTROL, QBB_PUNT_NETWORK, QBB_PUNT_DEVICE, QBB_PUNT_ALARM,
     QBB_PUNT_CHANNEL_LOST };
 /* QKDNL drops in the data plane, beside each link's own verdicts. */
 enum qbb_network_drop { QBB_NET_SHORT, QBB_NET_VERSION, QBB_NET_CHECKSUM, QBB_NET_TTL, QBB_NET_NO_ROUTE,
-    QBB_NET_LINK_DOWN, QBB_NET_RING_FULL, QBB_NET_SOURCE, QBB_NET_PUNT_FULL, QBB_NET_DROPS };
+    QBB_NET_LINK_DOWN, QBB_NET_RING_FULL, QBB_NET_SOURCE, QBB_NET_PUNT_FULL, QBB_NET_RING_MALFORMED, QBB_NET_RANDOM,
+    QBB_NET_DROPS };
 
 typedef struct qbb_dataplane qbb_dataplane;
 
 /* In key memory, because the part behind `clear` may be secret (fingerprints): Python copies the clear part only. */
 typedef struct {
     uint8_t kind, priority, command;
+    uint8_t reason; /* network: 0 for this node, else 1 + enum qbb_network_drop */
     uint16_t link, channel;
     uint32_t length, clear;
     uint8_t bytes[1472]; /* clear text: padded parts have been opened */
@@ -41,7 +44,8 @@ int qbb_dataplane_add_link(qbb_dataplane *dp, const qbb_link_params *params, uin
 /* Gives the link its classical channel: a UDP socket connected to the peer, or a connected TCP socket. The data plane
  * takes the descriptor over. kind NONE takes it away. */
 int qbb_dataplane_set_channel(qbb_dataplane *dp, int link, enum qbb_channel_kind kind, int fd);
-/* Sends one unsealed datagram (a hello) on the link's channel. */
+/* Sends one unsealed datagram (a hello) on the link's channel. -EINVAL when it is not a hello, -ENOTCONN without a channel,
+ * -EAGAIN when the last ones still wait. */
 int qbb_dataplane_send_hello(qbb_dataplane *dp, int link, const uint8_t *packet, size_t length);
 
 /* The link functions of link.h under the mutex; the thread is woken when there may be something to send. */
@@ -54,15 +58,20 @@ int qbb_dataplane_close_below(qbb_dataplane *dp, int link, enum qbb_direction di
 int qbb_dataplane_allow(qbb_dataplane *dp, int link, unsigned priority);
 int qbb_dataplane_submit(qbb_dataplane *dp, int link, uint16_t channel, uint8_t command, uint8_t priority, int reliable,
     const uint8_t *payload, size_t length, size_t clear);
+/* The same for an offer of device blocks: computes the fingerprint of each block file under h (outside the mutex) and
+ * submits clear || fingerprints to the control channel, reliable, the fingerprints padded. */
+int qbb_dataplane_submit_offer(qbb_dataplane *dp, int link, uint8_t priority, const uint8_t *clear, size_t clear_length,
+    const uint8_t h[16], int dir_fd, const char *const *names, const size_t *lengths, size_t count);
 int qbb_dataplane_stats(qbb_dataplane *dp, int link, qbb_link_stats *stats);
 
-/* Route table, swapped whole: sorted by the caller, longest prefix first. link -1: this node itself. */
+/* Route table, swapped whole: sorted by the caller, longest prefix first; of several routes with one prefix the first usable
+ * one is taken. link -1: this node itself. */
 typedef struct { uint32_t prefix, mask; int32_t link; } qbb_route;
 int qbb_dataplane_set_routes(qbb_dataplane *dp, const qbb_route *routes, size_t count);
 /* May traffic (channel 1) use the link? Set by the link machine: 1 in UP with key above the reserve. */
 int qbb_dataplane_set_usable(qbb_dataplane *dp, int link, int usable);
 /* The ring to the keys service: shared mapping and the two eventfds (to_keys is signalled by us, from_keys by them). NULL
- * ring takes it away. */
+ * ring takes it away; only after that may the caller, who keeps all three, unmap and close. */
 int qbb_dataplane_set_ring(qbb_dataplane *dp, void *rings, int to_keys_fd, int from_keys_fd);
 int qbb_dataplane_network_drops(qbb_dataplane *dp, uint64_t out[16]);
 /* cffi:end */
