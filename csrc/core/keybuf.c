@@ -7,6 +7,15 @@ uint8_t *qbb_keybuf_at(const qbb_keybuf *buf, uint64_t word)
     return buf->base + (word & (buf->size_words - 1)) * 8;
 }
 
+#define PREFETCH_WORDS 256 /* ahead: some 20 packets with one key each, or two large ones */
+
+void qbb_keybuf_prefetch(const qbb_keybuf *buf, uint64_t word, uint64_t words)
+{
+    const uint8_t *ahead = qbb_keybuf_at(buf, word + PREFETCH_WORDS);
+    for (uint64_t i = 0; i < words; i += 8)
+        __builtin_prefetch(ahead + i * 8, 1);
+}
+
 uint8_t *qbb_keybuf_reserve(qbb_keybuf *buf, uint64_t words)
 {
     uint64_t room = buf->size_words - (buf->loaded - buf->floor);

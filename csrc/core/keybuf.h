@@ -22,6 +22,9 @@ typedef struct {
 uint8_t *qbb_keybuf_reserve(qbb_keybuf *buf, uint64_t words);
 void qbb_keybuf_commit(qbb_keybuf *buf, uint64_t words);
 uint8_t *qbb_keybuf_at(const qbb_keybuf *buf, uint64_t word);
+/* Key comes cold from memory, once, in order: when `words` were used at `word`, fetch what some packets later will use
+ * (for writing: it is wiped after use). */
+void qbb_keybuf_prefetch(const qbb_keybuf *buf, uint64_t word, uint64_t words);
 /* Wipe [floor, word) and raise the floor. */
 void qbb_keybuf_drop_below(qbb_keybuf *buf, uint64_t word);
 /* Wipe all and start a new stream at word 0. */

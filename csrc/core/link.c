@@ -56,7 +56,7 @@ size_t qbb_link_plain_bytes(const qbb_link_params *params)
     if (!params_good(params))
         return 0;
     return aligned(sizeof(qbb_link)) + (size_t)params->flight_slots * sizeof(qbb_flight_slot)
-        + aligned(bitmap_words(params) / 8);
+        + aligned(params->flight_slots * sizeof(uint32_t)) + aligned(bitmap_words(params) / 8);
 }
 
 qbb_link *qbb_link_init(const qbb_link_params *params, void *secret, void *plain, uint8_t *out_base, uint8_t *in_base,
@@ -80,9 +80,11 @@ qbb_link *qbb_link_init(const qbb_link_params *params, void *secret, void *plain
     link->flight.rto_ns = params->rto_ns;
     link->flight.rto_max_ns = params->rto_max_ns;
     link->flight.give_up_tries = params->give_up_tries;
-    qbb_flight_init(&link->flight, (qbb_flight_slot *)memory, params->flight_slots);
-
+    qbb_flight_slot *slots = (qbb_flight_slot *)memory;
     memory += (size_t)params->flight_slots * sizeof(qbb_flight_slot);
+    qbb_flight_init(&link->flight, slots, (uint32_t *)memory, params->flight_slots);
+
+    memory += aligned(params->flight_slots * sizeof(uint32_t));
     link->in.taken = (uint64_t *)memory;
     link->in.bitmap_words = bitmap_words(params);
     link->in.window_words = params->window_words;

@@ -44,8 +44,8 @@ typedef struct {
     uint16_t channel;
     uint8_t command, priority;
     uint32_t message;
-    const uint8_t *payload; /* padded part XOR pad_a, or clear when pad_a is NULL */
-    size_t length, clear;
+    uint8_t *text;        /* room for the preamble, then the payload: padded part XOR pad_a, or clear without pad_a */
+    size_t length, clear; /* of the payload */
     const uint8_t *pad_a;
 } qbb_outgoing;
 

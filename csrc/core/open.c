@@ -126,6 +126,7 @@ static void accept(qbb_link *link, const opening *o, const uint8_t *packet, uint
 {
     const uint8_t *preamble = packet + QBB_HEADER_BYTES;
     uint64_t words = o->pad_words + QBB_TAG_WORDS;
+    qbb_keybuf_prefetch(&link->in.buf, o->e_offset, words);
     if (o->pad_words != 0) {
         const uint8_t *key = qbb_keybuf_at(&link->in.buf, o->e_offset);
         QBB_NOTE(QBB_USE_PAD_OPEN, key, o->pad_words * 8);

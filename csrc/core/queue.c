@@ -25,10 +25,11 @@ int qbb_queue_put(qbb_queue *queue, const qbb_waiting *fields, const uint8_t *pa
     memcpy(slot, fields, offsetof(qbb_waiting, bytes));
     slot->next = QBB_NO_SLOT;
     slot->split = pad_a != NULL;
+    uint8_t *place = slot->bytes + QBB_PREAMBLE_BYTES;
     if (slot->length != 0)
-        memcpy(slot->bytes, payload, slot->length);
+        memcpy(place, payload, slot->length);
     if (pad_a != NULL)
-        memcpy(slot->bytes + slot->length, pad_a, slot->length - slot->clear);
+        memcpy(place + slot->length, pad_a, slot->length - slot->clear);
 
     unsigned priority = slot->priority;
     if (queue->occupied >> priority & 1)
@@ -59,7 +60,7 @@ void qbb_queue_drop_first(qbb_queue *queue)
     queue->head[priority] = slot->next;
     if (slot->next == QBB_NO_SLOT)
         queue->occupied &= ~(1u << priority);
-    size_t used = slot->length + (slot->split ? (size_t)(slot->length - slot->clear) : 0);
+    size_t used = QBB_PREAMBLE_BYTES + slot->length + (slot->split ? (size_t)(slot->length - slot->clear) : 0);
     qbb_wipe(slot, offsetof(qbb_waiting, bytes) + used);
     slot->next = queue->free;
     queue->free = index;

@@ -15,9 +15,11 @@
 typedef struct {
     uint32_t next; /* of its queue or of the free list */
     uint16_t channel;
-    uint16_t length, clear;
+    uint16_t length, clear; /* of the payload; without preamble */
+    uint16_t unused;
     uint8_t command, priority, reliable, split; /* split: pad_a is there */
-    uint8_t bytes[2 * QBB_PAYLOAD_MAX + 2];     /* payload, then pad_a (length - clear bytes); whole slot: n * 64 bytes */
+    /* Room for the preamble, so that sealing is one pass over preamble and payload; payload; pad_a. */
+    uint8_t bytes[QBB_PREAMBLE_BYTES + 2 * QBB_PAYLOAD_MAX];
 } __attribute__((aligned(64))) qbb_waiting;
 
 typedef struct {
@@ -41,6 +43,6 @@ uint32_t qbb_queue_clear(qbb_queue *queue);
 /* pad_a of a slot, or NULL. */
 static inline const uint8_t *qbb_waiting_pad(const qbb_waiting *slot)
 {
-    return slot->split ? slot->bytes + slot->length : NULL;
+    return slot->split ? slot->bytes + QBB_PREAMBLE_BYTES + slot->length : NULL;
 }
 #endif

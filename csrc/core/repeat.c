@@ -31,15 +31,21 @@
 DEFINE_LIST(todo)
 DEFINE_LIST(words)
 
-static uint32_t index_of(const qbb_flight *flight, uint64_t number)
+static uint32_t index_of(const qbb_flight *flight, const qbb_flight_slot *slot)
 {
-    return (uint32_t)number & (flight->slot_count - 1);
+    return (uint32_t)(slot - flight->slots);
+}
+
+/* Where the slot of a number is noted. */
+static uint32_t *place_of(const qbb_flight *flight, uint64_t number)
+{
+    return flight->slot_of + (number & (flight->slot_count - 1));
 }
 
 static void enlist(qbb_flight *flight, qbb_flight_slot *slot, uint8_t list)
 {
     slot->list = list;
-    todo_append(flight, flight->todo + list, index_of(flight, slot->number));
+    todo_append(flight, flight->todo + list, index_of(flight, slot));
     if (list < QBB_TIMER_LISTS)
         flight->timers |= 1u << list;
 }
@@ -47,24 +53,41 @@ static void enlist(qbb_flight *flight, qbb_flight_slot *slot, uint8_t list)
 static void delist(qbb_flight *flight, qbb_flight_slot *slot)
 {
     qbb_flight_list *list = flight->todo + slot->list;
-    todo_remove(flight, list, index_of(flight, slot->number));
+    todo_remove(flight, list, index_of(flight, slot));
     if (slot->list < QBB_TIMER_LISTS && list->head == QBB_NO_FLIGHT)
         flight->timers &= ~(1u << slot->list);
 }
 
-void qbb_flight_init(qbb_flight *flight, qbb_flight_slot *slots, uint32_t slot_count)
+void qbb_flight_init(qbb_flight *flight, qbb_flight_slot *slots, uint32_t *slot_of, uint32_t slot_count)
 {
     flight->slots = slots;
+    flight->slot_of = slot_of;
     flight->slot_count = slot_count;
     flight->base = flight->next = 1;
+    for (uint32_t i = 0; i < slot_count; i++) {
+        slots[i].todo.next = i + 1 < slot_count ? i + 1 : QBB_NO_FLIGHT;
+        slot_of[i] = QBB_NO_FLIGHT;
+    }
+    flight->free = 0;
     qbb_flight_reset(flight);
+}
+
+static void release(qbb_flight *flight, uint64_t number)
+{
+    uint32_t index = *place_of(flight, number);
+    flight->slots[index].todo.next = flight->free;
+    flight->free = index;
+    *place_of(flight, number) = QBB_NO_FLIGHT;
 }
 
 void qbb_flight_reset(qbb_flight *flight)
 {
     for (; flight->base != flight->next; flight->base++) {
-        qbb_flight_slot *slot = flight->slots + index_of(flight, flight->base);
-        memset(slot, 0, offsetof(qbb_flight_slot, packet) + slot->length);
+        uint32_t index = *place_of(flight, flight->base);
+        if (index == QBB_NO_FLIGHT)
+            continue;
+        memset(flight->slots + index, 0, offsetof(qbb_flight_slot, packet) + flight->slots[index].length);
+        release(flight, flight->base);
     }
     flight->base = flight->next = 1;
     flight->in_flight = 0;
@@ -84,7 +107,7 @@ int qbb_flight_room(const qbb_flight *flight)
 /* The base moves past numbers that are no longer in flight. */
 static void advance(qbb_flight *flight)
 {
-    while (flight->base != flight->next && !flight->slots[index_of(flight, flight->base)].live)
+    while (flight->base != flight->next && *place_of(flight, flight->base) == QBB_NO_FLIGHT)
         flight->base++;
 }
 
@@ -94,9 +117,11 @@ qbb_flight_slot *qbb_flight_claim(qbb_flight *flight)
         flight->next++;
         advance(flight);
     }
-    qbb_flight_slot *slot = flight->slots + index_of(flight, flight->next);
+    uint32_t index = flight->free;
+    qbb_flight_slot *slot = flight->slots + index;
+    flight->free = slot->todo.next;
+    *place_of(flight, flight->next) = index;
     slot->number = flight->next++;
-    slot->live = 1;
     slot->skip = 0;
     slot->tries = 0;
     flight->in_flight++;
@@ -119,7 +144,7 @@ void qbb_flight_launch(qbb_flight *flight, qbb_flight_slot *slot, uint64_t now_n
     if (slot->skip)
         delist(flight, slot);
     slot->tries = 0;
-    words_append(flight, &flight->words, index_of(flight, slot->number));
+    words_append(flight, &flight->words, index_of(flight, slot));
     transmitted(flight, slot, now_ns);
 }
 
@@ -131,18 +156,19 @@ void qbb_flight_resent(qbb_flight *flight, qbb_flight_slot *slot, uint64_t now_n
 
 static void settle(qbb_flight *flight, uint64_t number)
 {
-    qbb_flight_slot *slot = flight->slots + index_of(flight, number);
-    if (!slot->live)
+    uint32_t index = *place_of(flight, number);
+    if (index == QBB_NO_FLIGHT)
         return;
+    qbb_flight_slot *slot = flight->slots + index;
     /* After a resend nobody knows which of the transmissions arrived. */
     if (slot->tries == 1 && slot->sent_order > flight->acknowledged_order)
         flight->acknowledged_order = slot->sent_order;
     if (slot->list != QBB_GIVEN_UP)
-        words_remove(flight, &flight->words, index_of(flight, number));
+        words_remove(flight, &flight->words, index);
     delist(flight, slot);
     if (!slot->skip)
         flight->acknowledged_key_bytes += slot->key_bytes;
-    slot->live = 0;
+    release(flight, number);
     flight->in_flight--;
 }
 
@@ -157,9 +183,11 @@ static void find_lost(qbb_flight *flight, uint64_t cumulative, uint32_t bitmap)
         unsigned below = bitmap ? 32 - (unsigned)__builtin_clz(bitmap) : 0; /* the gap: [below, highest) */
         for (unsigned i = below; i < highest; i++) {
             uint64_t number = cumulative + 1 + i;
-            qbb_flight_slot *slot = flight->slots + index_of(flight, number);
-            if (number < flight->base || !slot->live || slot->list >= QBB_TIMER_LISTS
-                || slot->sent_order > flight->acknowledged_order)
+            uint32_t index = *place_of(flight, number);
+            if (index == QBB_NO_FLIGHT)
+                continue;
+            qbb_flight_slot *slot = flight->slots + index;
+            if (slot->list >= QBB_TIMER_LISTS || slot->sent_order > flight->acknowledged_order)
                 continue;
             delist(flight, slot);
             enlist(flight, slot, QBB_LOST);
@@ -190,7 +218,7 @@ void qbb_flight_acknowledge(qbb_flight *flight, uint32_t cumulative_low, uint32_
 static void give_up(qbb_flight *flight, qbb_flight_slot *slot)
 {
     delist(flight, slot);
-    words_remove(flight, &flight->words, index_of(flight, slot->number));
+    words_remove(flight, &flight->words, index_of(flight, slot));
     enlist(flight, slot, QBB_GIVEN_UP);
 }
 

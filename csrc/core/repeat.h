@@ -1,6 +1,7 @@
 /* The sending half of selective repeat: sealed packets kept as sent until they are acknowledged or given up.
  *
- * A slot per message number, at number mod slot_count. A slot stands in two lists:
+ * Slots come from a pool, the one freed last first, so that a short flight stays in the cache; slot_of finds the slot of a
+ * message number. A slot stands in two lists:
  *  - by key words, oldest first: the first one bounds how far the sender may run ahead (window_words);
  *  - by what is to be done: waiting for the time-out of its n-th transmission (a list for each n, so each list is in
  *    order of time and nothing is ever sorted or searched), lost (resend now), or given up (seal a SKIP in its place).
@@ -35,14 +36,16 @@ typedef struct {
     uint16_t pad_words;
     uint8_t pad_cause, tag_cause; /* enum qbb_cause */
     uint8_t list;         /* which to-do list */
-    uint8_t live, skip;
+    uint8_t skip;
     uint32_t tries;
     uint8_t packet[QBB_PACKET_MAX];
 } __attribute__((aligned(64))) qbb_flight_slot;
 
 typedef struct {
     qbb_flight_slot *slots;
+    uint32_t *slot_of;   /* at number mod slot_count; QBB_NO_FLIGHT: settled */
     uint32_t slot_count; /* a power of two */
+    uint32_t free;       /* first free slot; the others follow by todo.next */
     uint64_t rto_ns, rto_max_ns;
     uint32_t give_up_tries;
 
@@ -54,7 +57,7 @@ typedef struct {
     uint32_t timers;      /* bit n: timer list n is not empty */
 } qbb_flight;
 
-void qbb_flight_init(qbb_flight *flight, qbb_flight_slot *slots, uint32_t slot_count);
+void qbb_flight_init(qbb_flight *flight, qbb_flight_slot *slots, uint32_t *slot_of, uint32_t slot_count);
 /* Forgets everything (and zeroes what was in flight): number 1 comes next. */
 void qbb_flight_reset(qbb_flight *flight);
 /* Is there a slot for one more number? */

@@ -1,12 +1,6 @@
 #include "link_internal.h"
 
-#include <string.h>
-
-#include "bytes.h"
-#include "pad.h"
-#include "probe.h"
 #include "tag.h"
-#include "wipe.h"
 
 enum qbb_cause qbb_tag_cause(uint16_t channel, uint8_t command, uint8_t priority)
 {
@@ -27,26 +21,12 @@ enum qbb_cause qbb_pad_cause(uint16_t channel, uint8_t priority)
 int qbb_may_seal(const qbb_link *link, unsigned priority, uint64_t words, int urgent)
 {
     uint64_t next = link->out.floor, available = link->out.loaded - next;
-    uint64_t reserve = priority < QBB_PRIORITY_CONTROL ? link->params.reserve_words : 0;
+    /* Acknowledgements and SKIPs leave the last words to control: a link without open chunks needs them to open the next,
+     * and the peer's resends, which wait for the acknowledgement, cost it nothing. */
+    uint64_t reserve = urgent || priority < QBB_PRIORITY_CONTROL ? link->params.reserve_words : 0;
     uint64_t window = link->params.window_words;
     uint64_t ahead = next + words - qbb_flight_oldest_word(&link->flight, next);
     return words <= available && available - words >= reserve && ahead <= (urgent ? window : window - window / 8);
-}
-
-/* The payload as it travels: preamble, clear part, padded part. */
-static void write_payload(uint8_t *out, const qbb_outgoing *packet, const uint8_t *pad)
-{
-    size_t padded = packet->length - packet->clear;
-    const uint8_t *secret = packet->payload + packet->clear;
-    if (packet->clear != 0)
-        memcpy(out, packet->payload, packet->clear);
-    if (padded == 0)
-        return;
-    QBB_NOTE(QBB_USE_PAD_SEAL, pad, (padded + 7) / 8 * 8);
-    if (packet->pad_a != NULL)
-        qbb_pad_fuse(out + packet->clear, secret, packet->pad_a, pad, padded);
-    else
-        qbb_pad(out + packet->clear, secret, pad, padded);
 }
 
 size_t qbb_seal(qbb_link *link, uint8_t *out, const qbb_outgoing *packet)
@@ -68,12 +48,12 @@ size_t qbb_seal(qbb_link *link, uint8_t *out, const qbb_outgoing *packet)
     };
     uint8_t *payload = out + QBB_HEADER_BYTES, fixed[QBB_TAG_FIXED_BYTES];
 
+    qbb_keybuf_prefetch(&link->out, e_offset, a_offset + QBB_TAG_WORDS - e_offset);
     qbb_header_write(out, &header);
-    qbb_arrivals_write(&link->arrivals, payload);
-    write_payload(payload + QBB_PREAMBLE_BYTES, packet, qbb_keybuf_at(&link->out, e_offset));
+    qbb_arrivals_write(&link->arrivals, packet->text);
     qbb_tag_fixed(fixed, link->params.link_id, link->epoch, !link->params.master, e_offset, a_offset, out);
-    qbb_tag(payload + payload_bytes, link->out_hash, fixed, payload, payload_bytes, header.clear,
-        qbb_keybuf_at(&link->out, a_offset), QBB_USE_MASK_SEAL);
+    qbb_pad_and_tag(payload, payload + payload_bytes, link->out_hash, fixed, packet->text, payload_bytes, header.clear,
+        packet->pad_a, qbb_keybuf_at(&link->out, e_offset), qbb_keybuf_at(&link->out, a_offset));
 
     qbb_keybuf_drop_below(&link->out, a_offset + QBB_TAG_WORDS);
     if (padded != 0)

@@ -18,9 +18,9 @@ static size_t resend(qbb_link *link, uint64_t now_ns, uint8_t *out)
 static size_t launch(qbb_link *link, uint64_t now_ns, uint8_t *out, qbb_flight_slot *slot, const qbb_outgoing *packet)
 {
     slot->first_word = link->out.floor;
-    slot->length = (uint16_t)qbb_seal(link, slot->packet, packet);
+    slot->length = (uint16_t)qbb_seal(link, out, packet);
+    memcpy(slot->packet, out, slot->length);
     qbb_flight_launch(&link->flight, slot, now_ns);
-    memcpy(out, slot->packet, slot->length);
     return slot->length;
 }
 
@@ -35,7 +35,8 @@ static size_t seal_skip(qbb_link *link, uint64_t now_ns, uint8_t *out)
     if (!may_skip(link))
         return 0;
     qbb_flight_slot *slot = qbb_flight_given_up(&link->flight);
-    qbb_outgoing skip = {.command = QBB_COMMAND_SKIP, .priority = QBB_PRIORITY_ACK, .message = (uint32_t)slot->number};
+    uint8_t preamble[QBB_PREAMBLE_BYTES];
+    qbb_outgoing skip = {.text = preamble, .command = QBB_COMMAND_SKIP, .priority = QBB_PRIORITY_ACK, .message = (uint32_t)slot->number};
     /* What the packet was spent for did not come about. */
     link->stats.spent_words[slot->pad_cause] -= slot->pad_words;
     link->stats.spent_words[slot->tag_cause] -= QBB_TAG_WORDS;
@@ -53,14 +54,14 @@ static int may_send(const qbb_link *link, const qbb_waiting *waiting)
 
 static size_t seal_waiting(qbb_link *link, uint64_t now_ns, uint8_t *out)
 {
-    const qbb_waiting *waiting = qbb_queue_first(&link->queue);
+    qbb_waiting *waiting = qbb_queue_first(&link->queue);
     if (!may_send(link, waiting))
         return 0;
     qbb_outgoing packet = {
         .channel = waiting->channel,
         .command = waiting->command,
         .priority = waiting->priority,
-        .payload = waiting->bytes,
+        .text = waiting->bytes,
         .length = waiting->length,
         .clear = waiting->clear,
         .pad_a = qbb_waiting_pad(waiting),
@@ -104,7 +105,8 @@ static size_t acknowledge(qbb_link *link, uint64_t now_ns, uint8_t *out)
     if (ack_due_ns(link) > now_ns)
         return 0;
     if (!arrivals->repeat || !last_ack_still_says_all(arrivals)) {
-        qbb_outgoing ack = {.command = QBB_COMMAND_ACK, .priority = QBB_PRIORITY_ACK};
+        uint8_t preamble[QBB_PREAMBLE_BYTES];
+        qbb_outgoing ack = {.text = preamble, .command = QBB_COMMAND_ACK, .priority = QBB_PRIORITY_ACK};
         arrivals->last_cumulative = (uint32_t)arrivals->cumulative;
         arrivals->last_bitmap = qbb_arrivals_bitmap(arrivals);
         arrivals->last_length = qbb_seal(link, arrivals->last, &ack);
