@@ -19,6 +19,7 @@ from appliance.transport.constants import (
     GIVE_UP_S,
     HALF_OPEN_S,
     IDLE_S,
+    IDLE_STAGGER_S,
     LINGER_S,
     MAX_QUEUED_KEYS,
     PLAUSIBLE_SPAN,
@@ -37,6 +38,7 @@ from appliance.transport.outgoing import Outgoing, wrap
 from appliance.transport.owner import Owner, UnknownConnection
 from appliance.transport.packet import Segment
 from appliance.transport.receiver import Receiving
+from appliance.transport.rtt import HIGHEST_S
 from appliance.transport.sender import Sending, Sent
 from appliance.transport.states import HALF_OPEN, OVER, SENDS_FIN, WRITABLE, Cause, State, follow
 from appliance.transport.window import unwrap
@@ -79,7 +81,8 @@ class Connection:
         self._heard_s = now
         self._syn_s: float | None = None  # when to send (again) our SYN or SYN|ACK
         self._syns = 0
-        self._probe_s = now + IDLE_S  # when to ask whether the peer is there
+        self._idle_s = IDLE_S if active else IDLE_S + IDLE_STAGGER_S
+        self._probe_s = now + self._idle_s  # when to ask whether the peer is there
         self._probes = 0
         self._probe_wanted = False
         self._linger_s = 0.0
@@ -114,7 +117,7 @@ class Connection:
         if len(keys) > self.room:
             raise LocalProtocolError(f"{len(keys)} keys, room for {self.room}")
         self._sending.enqueue(keys)
-        self._owner.touch(self)
+        self._owner.touch(self, now)
 
     def set_window(self, now: float, keys: int | None) -> None:
         """How many further keys this end will take; not refilled by itself; 0 stops the peer.
@@ -125,7 +128,7 @@ class Connection:
         self._window = keys
         if self.state not in HALF_OPEN and self.state not in OVER:
             self._receiving.set_window(now, keys)
-            self._owner.touch(self)
+            self._owner.touch(self, now)
 
     def close(self, now: float) -> None:
         """Orderly: what is queued is still delivered, then FIN. Ends with Closed. Idempotent."""
@@ -134,12 +137,13 @@ class Connection:
         self._close_wanted = True
         if self.state is State.ESTABLISHED:
             self.state = follow(self.state, Cause.CLOSE)
-        self._owner.touch(self)
+        self._owner.touch(self, now)
 
     def abort(self, now: float) -> None:
         """At once: RST to the peer, KeysLost for what is unconfirmed, Closed(ABORTED). Idempotent."""
         if self.state not in OVER:
             self._fail(CloseReason.ABORTED)
+            self._owner.touch(self, now)
 
     # -- set-up
 
@@ -147,14 +151,14 @@ class Connection:
         """Ask for the connection."""
         self.state = follow(self.state, Cause.CONNECT)
         self._syn_s = now
-        self._owner.touch(self)
+        self._owner.touch(self, now)
 
     def begin_from(self, now: float, syn: Segment) -> None:
         """A SYN came: be half-open until our tag is returned."""
         self.state = follow(self.state, Cause.SYN)
         self._know_peer(now, syn, self._sending.first)
         self._syn_s = now
-        self._owner.touch(self)
+        self._owner.touch(self, now)
 
     def _know_peer(self, now: float, segment: Segment, acknowledgement: int) -> None:
         self.peer_tag = segment.sender_tag
@@ -199,7 +203,7 @@ class Connection:
             self._on_syn_again(now)
         else:
             self._on_segment(now, segment, handles, marked)
-        self._owner.touch(self)
+        self._owner.touch(self, now)
 
     def _on_syn_again(self, now: float) -> None:
         """Ours repeated, or one that another life of the peer sends or once sent: show it our tags."""
@@ -254,7 +258,7 @@ class Connection:
 
     def _hear(self, now: float) -> None:
         self._heard_s = now
-        self._probe_s = now + IDLE_S
+        self._probe_s = now + self._idle_s
         self._probes = 0
 
     def _on_reset(self, segment: Segment) -> None:
@@ -327,7 +331,7 @@ class Connection:
                 self._end(CloseReason.TIMEOUT)
         elif self.state is not State.CLOSED:
             self._on_time_established(now)
-        self._owner.touch(self)
+        self._owner.touch(self, now)
 
     def _set_up_limit(self) -> float:
         return self._born_s + (GIVE_UP_S if self.active else HALF_OPEN_S)
@@ -335,7 +339,7 @@ class Connection:
     def _on_time_established(self, now: float) -> None:
         self._sending.on_time(now)
         unanswered = self._sending.unacknowledged and now >= self._sending.progress_s + GIVE_UP_S
-        silent = self._probes and now >= self._heard_s + IDLE_S + PROBE_GIVE_UP_S
+        silent = self._probes and now >= self._heard_s + self._idle_s + PROBE_GIVE_UP_S
         if unanswered or silent:
             self._fail(CloseReason.TIMEOUT)
         elif now >= self._probe_s:
@@ -344,7 +348,7 @@ class Connection:
             self._probe_s = now + self._probe_interval()
 
     def _probe_interval(self) -> float:
-        return min(16.0, self._sending.round_trip.timeout_s * (1 << min(self._probes, 8)))
+        return min(HIGHEST_S, self._sending.round_trip.timeout_s * (1 << min(self._probes, 8)))
 
     # -- what goes
 

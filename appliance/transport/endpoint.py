@@ -128,7 +128,8 @@ class Endpoint:
         going, self._replies = self._replies, []
         for connection in self._touched:
             going += connection.emit(self._now)
-        self._schedule()
+        self._note_deadlines()
+        self._touched.clear()
         return going
 
     # -- what comes
@@ -179,7 +180,7 @@ class Endpoint:
             raise
         except RemoteProtocolError:
             if connection is not None:
-                self.touch(connection)  # a dropped segment may still ask for an acknowledgement
+                self.touch(connection, self._now)  # a dropped segment may still ask for an acknowledgement
             raise
 
     def _is_new(self, connection: Connection | None, syn: Segment) -> bool:
@@ -235,21 +236,19 @@ class Endpoint:
     def tick(self, now: float) -> None:
         """Let timers that are due fire."""
         self._advance(now)
-        self._schedule()
+        self._note_deadlines()
         for connection in self._timers.due(self._now):
             connection.on_time(self._now)
 
     def deadline(self) -> float | None:
         """When tick is next needed."""
+        self._note_deadlines()
+        return self._timers.next()
+
+    def _note_deadlines(self) -> None:
         for connection in self._touched:
             if connection.state is not State.CLOSED:
                 self._timers.set(connection, connection.deadline(self._now))
-        return self._timers.next()
-
-    def _schedule(self) -> None:
-        """Note the touched connections' deadlines and forget that they were touched."""
-        self.deadline()
-        self._touched.clear()
 
     def _advance(self, now: float) -> None:
         self._now = max(self._now, now)
@@ -263,7 +262,8 @@ class Endpoint:
         elif type(event) is Closed and self._admission is not None and event.connection.active:
             self._admission.release(event.connection.remote, event.connection.qos)
 
-    def touch(self, connection: Connection) -> None:
+    def touch(self, connection: Connection, now: float) -> None:
+        self._advance(now)
         self._touched[connection] = None
 
     def gone(self, connection: Connection) -> None:

@@ -25,8 +25,8 @@ class Owner(Protocol):
     def happened(self, event: Event) -> None:
         """Tell the user."""
 
-    def touch(self, connection: Connection) -> None:
-        """It may have something to send, and another deadline."""
+    def touch(self, connection: Connection, now: float) -> None:
+        """It is `now`, and the connection may have something to send, and another deadline."""
 
     def gone(self, connection: Connection) -> None:
         """Its state is CLOSED: forget it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 INITIAL_S = 1.0  # RFC 6298 2.1
 LOWEST_S = 0.25  # ours; RFC 6298 asks for 1 s, but a peer here delays its acknowledgement by 40 ms, not 500
-HIGHEST_S = 16.0  # ours
+HIGHEST_S = 8.0  # ours; low, so that an outage on the path is noticed to be over soon after
 GRANULARITY_S = 0.01  # G
 
 

@@ -145,11 +145,11 @@ class Sending:
         full = self.congestion.in_flight_bytes + UNIT_BYTES >= self.congestion.window_bytes
         newest: Sent | None = None
         for segment in confirmed:
-            if self.in_flight.pop(segment.order, None) is not None:
-                self.congestion.left(segment.cost_bytes)
-                self.congestion.acknowledged(segment.cost_bytes, segment.order, full)
-            else:
+            if self.in_flight.pop(segment.order, None) is None:
                 self.lost.pop(segment.start, None)
+                continue
+            self.congestion.left(segment.cost_bytes)
+            self.congestion.acknowledged(segment.cost_bytes, segment.order, full)
             # Karn: of a segment sent twice nobody knows which one is acknowledged
             if segment.times_sent == 1 and (newest is None or segment.order > newest.order):
                 newest = segment
