@@ -91,6 +91,11 @@ FLAWS: tuple[tuple[str, str, Config], ...] = (
     ("A", "the slot by a counter in memory", planted(THREE, "slot_by_volatile_counter", crashes=1)),
     ("A", "the challenge outlives its session", planted(THREE, "challenge_kept", crashes=1)),
     (
+        "F",
+        "the initiator's own challenge outlives its hello",
+        planted(THREE, "initiators_challenge_kept", crashes=2, data=False),
+    ),
+    (
         "C",
         "the log is read while the old session is accepted",
         planted(THREE, "log_read_before_entry", crashes=1, rolls=1),

@@ -12,7 +12,7 @@ step with its cause; a crash in between loses the messages, which the network ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from linklog_properties import check_spend, check_wipe, fail
 from linklog_state import (
@@ -47,7 +47,7 @@ class Config:
     """What a run explores: the sizes, the adversary's budget, and the dimensions switched on."""
 
     name: str
-    shape: Shape = Shape()
+    shape: Shape = field(default_factory=Shape)
     log: tuple[Record, ...] = ()  # durable at both ends from the start
     held: tuple[int, int] = (0, 0)  # block files of each end from the start
     crashes: int = 0
@@ -136,7 +136,8 @@ class Rules:
         if e.mode == UP and peer.sid == e.sid and peer.mode in (SYNC, UP):
             fail("F", f"{NAMES[x]} leaves a session in which its peer still is")
         st = self.leave(st, x)
-        c = e.c if self.flaw("challenge_kept") else fresh_nonce(x)
+        keeps = self.flaw("challenge_kept") or (self.flaw("initiators_challenge_kept") and sid[0] == e.n)
+        c = e.c if keeps else fresh_nonce(x)
         e = End(e.log, e.held, e.rolled, e.pending, e.mark, mode=SYNC, sid=sid, c=c)
         if self.flaw("missing_read_at_entry"):
             e = e._replace(known=self.not_held(e))
@@ -343,8 +344,7 @@ class Rules:
             if e.position == 0:
                 return None
             acked = len(e.log) if x == SLAVE else e.acked
-            c = e.c if self.flaw("challenge_kept_up") else fresh_nonce(x)
-            return st.with_end(x, e._replace(mode=UP, c=c, acked=acked, known=e.received))
+            return st.with_end(x, e._replace(mode=UP, acked=acked, known=e.received))
         if content.kind == "RECORD":
             if content.number > len(e.log):
                 return None  # not accepted before its predecessors
