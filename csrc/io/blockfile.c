@@ -131,7 +131,7 @@ static int open_block(int dir_fd, const char *name, uint64_t *size)
 
 static int read_block(int dir_fd, const char *name, uint64_t offset, uint8_t *out, size_t length, int whole)
 {
-    uint64_t size;
+    uint64_t size = 0;
     int fd = open_block(dir_fd, name, &size);
     if (fd < 0)
         return fd;
