@@ -28,17 +28,18 @@ from appliance.q3p.records import (
     Void,
 )
 from appliance.q3p.reserves import PRIORITY_CONTROL, PRIORITY_STORE, Reserves, batch_minimum_bytes
-from appliance.q3p.settings import BOOTSTRAP_DEVICE, SECOND_NS, LinkSettings
+from appliance.q3p.settings import BOOTSTRAP_DEVICE, SECOND_NS, STARTER_WORDS, LinkSettings
 from appliance.q3p.streams import Stream
 
 RESEND_NS = 5 * SECOND_NS
-SPARE_SLOTS = 8  # below so many free epoch slots one common chunk is kept for the next epoch chunk
+SPARE_SLOTS = 2  # below so many free epoch slots one common chunk is kept for the next epoch chunk
 MAX_STASHED = 64
 MAX_UNACKNOWLEDGED = 200  # records the master sends ahead of the slave's report; the slave keeps early ones
 # Reserve of the last tag masks, so that a link without open chunks can always open the next: the master's last two are
 # for OPEN records, the slave's last one for the report that acknowledges them.
 OPEN_MASKS = 3
 REPORT_MASKS = 2
+STARVED_MASKS = REPORT_MASKS + 2  # an offer of one block takes a mask and its fingerprint's pad
 
 
 class Custody:
@@ -62,6 +63,7 @@ class Custody:
         self._arrived_ns: dict[BlockName, int] = {}
         self._pickup = {name for name in self._held if name not in log.state.stored}
         self._intake = Intake(store)
+        self._times_offered: dict[BlockName, int] = {}
         self._up = False
         self._forget_session()
 
@@ -80,6 +82,7 @@ class Custody:
         self._told: tuple[int, int, int] = (0, 0, 0)
         self._report_due = False
         self._progress: Progress | None = None
+        self._starved_since_ns: int | None = None
         self._intake.clear()
 
     # --- what is held ------------------------------------------------------------------------------------------------
@@ -126,6 +129,7 @@ class Custody:
         self._held.pop(name, None)
         self._pickup.discard(name)
         self._arrived_ns.pop(name, None)
+        self._times_offered.pop(name, None)
 
     def block_arrived(self, now_ns: int, entry: BlockEntry) -> None:
         """A block is durable here. One that the log has already ended is destroyed again."""
@@ -259,6 +263,7 @@ class Custody:
         self._to_feed = [(length, chunk) for length, chunk in self._to_feed if self._peer_length < length]
         for stream in self._streams.values():
             stream.pump(self._engine)
+        self._watch_starvation(now_ns, progress)
         self._expire(now_ns)
 
     def _write_records(self, now_ns: int, progress: Progress) -> None:
@@ -308,7 +313,8 @@ class Custody:
             Direction.MASTER_TO_SLAVE: self._streams[True].end - progress.out_spent,
             Direction.SLAVE_TO_MASTER: self._streams[False].end - self._peer_spent,
         }
-        for direction in sorted(left, key=lambda d: left[d]):
+        # on its starter words alone, a slave that cannot offer blocks is worse off than a master that cannot answer
+        for direction in sorted(left, key=lambda d: (left[d] > STARTER_WORDS, -d)):
             if left[direction] >= self.settings.chunk_bytes // 16:
                 continue
             chunk = self._next_common()
@@ -331,23 +337,30 @@ class Custody:
 
     def _offer(self, progress: Progress) -> None:
         """Slave: offer fresh blocks, enough at a time that a STORE costs its small share only."""
-        fresh = sorted(self._pickup - self._offered)
-        if not fresh or progress.usable_masks < REPORT_MASKS + 2:
+        fresh = sorted(self._pickup - self._offered, key=self._offer_order)
+        room = progress.usable_masks - REPORT_MASKS - 1  # fingerprints that the words at hand can pad
+        if not fresh or room < 1:
             return
         wanted = self.settings.chunk_bytes if self.reserves.traffic else 0
         batch: list[BlockEntry] = []
         size = 0
         for name in fresh:
-            if len(batch) == MAX_OFFERED or (batch and size + self._held[name] > self.settings.chunk_bytes):
+            if len(batch) == min(MAX_OFFERED, room) or (batch and size + self._held[name] > self.settings.chunk_bytes):
                 break
             batch.append(BlockEntry(name, self._held[name]))
             size += self._held[name]
-        full = len(batch) == MAX_OFFERED or len(batch) < len(fresh)
+        full = len(batch) < len(fresh)
         if size < batch_minimum_bytes(len(batch)) or (size < wanted and not full):
             return
         hash_key = self._random(16)
         self._engine.submit_offer(PRIORITY_STORE, pack_control(Offer(hash_key, tuple(batch))), hash_key, batch)
-        self._offered.update(entry.name for entry in batch)
+        for entry in batch:
+            self._offered.add(entry.name)
+            self._times_offered[entry.name] = self._times_offered.get(entry.name, 0) + 1
+
+    def _offer_order(self, name: BlockName) -> tuple[int, int, BlockName]:
+        """The newest first: after a rollback of the other end's disk the old ones may be here alone."""
+        return self._times_offered.get(name, 0), -self._arrived_ns.get(name, 0), name
 
     def _tell(self, progress: Progress) -> None:
         """Slave: report what the master must know."""
@@ -366,6 +379,17 @@ class Custody:
         self._engine.submit(PRIORITY_STORE, pack_control(told))
         self._told = (self._log.length, progress.out_settled, progress.out_spent)
         self._report_due = False
+
+    def _watch_starvation(self, now_ns: int, progress: Progress) -> None:
+        out = self._streams[True]
+        if progress.usable_masks >= STARVED_MASKS or out.end > progress.out_loaded:
+            self._starved_since_ns = None
+        elif self._starved_since_ns is None:
+            self._starved_since_ns = now_ns
+
+    def starved_ns(self, now_ns: int) -> int:
+        """How long this end has had too few words to store fresh blocks, with no chunk on its way to it."""
+        return 0 if self._starved_since_ns is None else now_ns - self._starved_since_ns
 
     def _expire(self, now_ns: int) -> None:
         """Destroy blocks that the other end has never shown: its device lost them."""

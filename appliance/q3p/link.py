@@ -44,7 +44,7 @@ from appliance.q3p.records import (
     Void,
     encode,
 )
-from appliance.q3p.reserves import PRIORITY_CONTROL, PRIORITY_PING
+from appliance.q3p.reserves import ALL, PRIORITY_CONTROL, PRIORITY_PING
 from appliance.q3p.settings import SECOND_NS, LinkSettings
 
 NEVER = 2**63 - 1
@@ -103,6 +103,7 @@ class LinkMachine:
         self._epoch_attempts = 0
         self._next_epoch_ns = 0
         self._next_ping_ns = 0
+        self._starved_limit_ns = settings.starved_ns
 
     # --- what comes in -----------------------------------------------------------------------------------------------
 
@@ -352,6 +353,7 @@ class LinkMachine:
         if not self.custody.holds(epoch.chunk):
             return  # regained without its bytes: the next session reports it missing
         self._engine.begin(self.log.length, block, offset, self.settings.master)
+        self._engine.allow(ALL)  # what the last session allowed says nothing of this one
         confirm = Confirm(self.session, self.log.length, self.log.digest)
         self._confirm_sent = True
         self.cause = "confirming"
@@ -386,6 +388,8 @@ class LinkMachine:
 
     def _tick(self) -> None:
         if self.mode is Mode.UP:
+            if self._starved():
+                return
             self._keep_alive()
             self._next_send_ns = self._now_ns + self.settings.sync_resend_ns
         elif self._now_ns >= self._next_send_ns:
@@ -404,6 +408,17 @@ class LinkMachine:
         self._next_send_ns = self._now_ns + wait
         self._send_logstate(reply_wanted=True)
         self._advance()
+
+    def _starved(self) -> bool:
+        """Out of words with blocks waiting: a new epoch's starter words may bring them in, ever more rarely."""
+        starved = self.custody.starved_ns(self._now_ns)
+        if starved == 0:
+            self._starved_limit_ns = self.settings.starved_ns
+        if starved < self._starved_limit_ns or self.custody.next_slot() is None:
+            return False
+        self._starved_limit_ns = min(2 * self._starved_limit_ns, self.settings.starved_max_ns)
+        self._enter_init("out of key: a new epoch brings its starter words")
+        return True
 
     def _keep_alive(self) -> None:
         progress = self._engine.progress()

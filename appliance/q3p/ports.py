@@ -31,14 +31,13 @@ class Progress:
     out_spent: int
     out_settled: int
     in_loaded: int
-    queued_packets: int
     in_flight_packets: int
     last_verified_ns: int
 
     @property
     def usable_masks(self) -> int:
-        """Packets that can still be tagged from the words loaded, beyond those that wait in the queue."""
-        return (self.out_loaded - self.out_spent) // 2 - self.queued_packets
+        """Packets without padding that can still be tagged from the words loaded."""
+        return (self.out_loaded - self.out_spent) // 2
 
 
 class Engine(Protocol):

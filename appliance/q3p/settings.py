@@ -26,6 +26,8 @@ class LinkSettings:
     epoch_backoff_max_ns: int = 60 * SECOND_NS
     keepalive_ns: int = 20 * SECOND_NS
     suspect_ns: int = 3 * SECOND_NS
+    starved_ns: int = 10 * SECOND_NS
+    starved_max_ns: int = 600 * SECOND_NS
     dead_ns: int = 65 * SECOND_NS
     pickup_expiry_ns: int = 600 * SECOND_NS
     device_alarm_downs_link: bool = True

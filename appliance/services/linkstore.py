@@ -1,0 +1,133 @@
+"""The key store of one link on disk: STATE/dataplane/LINK/ with `log`, `blocks/` and `burnt`.
+
+Everything is 0600 under a 0700 directory. Block bytes go between descriptors, files and key memory in C. `burnt` names the
+link secrets whose blocks may not be loaded again because a store that had them was discarded.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from appliance.native import blockfile
+from appliance.native.hmac import hmac_sha256
+from appliance.native.keymem import KeyMemory
+from appliance.native.linksecret import KEY_BYTES
+from appliance.q3p.records import BlockEntry, BlockName
+from appliance.q3p.settings import BOOTSTRAP_DEVICE
+
+BOOTSTRAP_BLOCKS = 4
+SUFFIX = ".key"
+DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class LinkStore:
+    """Log file and block files. Methods raise OSError."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        blocks = directory / "blocks"
+        blocks.mkdir(mode=0o700, exist_ok=True)
+        self.directory = directory
+        self.directory_fd = os.open(directory, DIRECTORY_FLAGS)
+        self.blocks_fd = os.open(blocks, DIRECTORY_FLAGS)
+        self._log_fd = os.open(
+            "log", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600, dir_fd=self.directory_fd
+        )
+        os.fsync(self.directory_fd)
+        os.fsync(self._log_fd)  # what a predecessor's failed sync left becomes durable before it is believed
+
+    def close(self) -> None:
+        for fd in (self._log_fd, self.blocks_fd, self.directory_fd):
+            os.close(fd)
+
+    # --- the log -----------------------------------------------------------------------------------------------------
+
+    def read(self) -> bytes:
+        size = os.fstat(self._log_fd).st_size
+        return os.pread(self._log_fd, size, 0)
+
+    def append(self, data: bytes) -> None:
+        blockfile.append_durable(self._log_fd, data, f"link log {self.directory / 'log'}")
+
+    def truncate(self, length: int) -> None:
+        os.ftruncate(self._log_fd, length)
+        os.fsync(self._log_fd)
+
+    # --- blocks ------------------------------------------------------------------------------------------------------
+
+    def blocks(self) -> dict[BlockName, int]:
+        """Held blocks; what a crash left half written (another suffix) is destroyed."""
+        held: dict[BlockName, int] = {}
+        for name in os.listdir(self.blocks_fd):
+            try:
+                block = BlockName.parse(name.removesuffix(SUFFIX))
+                if not name.endswith(SUFFIX):
+                    raise ValueError(name)
+            except ValueError:
+                blockfile.destroy(self.blocks_fd, name)
+                continue
+            held[block] = os.stat(name, dir_fd=self.blocks_fd).st_size
+        return held
+
+    def accept(self, entry: BlockEntry, source_fd: int) -> None:
+        """Durable when it returns; one that is there already is kept as it is."""
+        try:
+            blockfile.accept(self.blocks_fd, file_name(entry.name), source_fd, entry.length_bytes)
+        except FileExistsError:
+            return
+
+    def destroy(self, name: BlockName) -> None:
+        blockfile.destroy(self.blocks_fd, file_name(name))
+
+    # --- the link secret ---------------------------------------------------------------------------------------------
+
+    def load_bootstrap(self, key: KeyMemory, block: KeyMemory, length_bytes: int, used: set[BlockName]) -> int:
+        """Make the link secret's block into device blocks, once in its life. Returns how many were new."""
+        secret = secret_id(key)
+        if f"{secret:08x}" in self._burnt():
+            return 0
+        size = length_bytes // BOOTSTRAP_BLOCKS // 8 * 8
+        made = 0
+        for number in range(BOOTSTRAP_BLOCKS):
+            name = BlockName(BOOTSTRAP_DEVICE, secret << 8 | number)
+            if name in used:
+                continue
+            try:
+                blockfile.write(self.blocks_fd, file_name(name), block.at(number * size), size)
+                made += 1
+            except FileExistsError:
+                continue
+        return made
+
+    def _burnt(self) -> set[str]:
+        try:
+            return set((self.directory / "burnt").read_text().split())
+        except FileNotFoundError:
+            return set()
+
+    def discard(self, key: KeyMemory) -> int:
+        """The operator gives up this store: every block is destroyed, the log emptied, the link secret's block burnt.
+
+        Returns the bytes destroyed."""
+        path = self.directory / "burnt"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            blockfile.append_durable(fd, f"{secret_id(key):08x}\n".encode(), str(path))
+            os.fsync(self.directory_fd)
+        finally:
+            os.close(fd)
+        held = self.blocks()
+        for name in held:
+            self.destroy(name)
+        self.truncate(0)
+        return sum(held.values())
+
+
+def file_name(name: BlockName) -> str:
+    return f"{name}{SUFFIX}"
+
+
+def secret_id(key: KeyMemory) -> int:
+    """A public 32-bit name of a link secret."""
+    return int.from_bytes(hmac_sha256(key.at(0), KEY_BYTES, b"QBB link secret id")[:4], "big")

@@ -1,0 +1,269 @@
+"""One link of the running data plane: the machine's ports on the real store, C engine and channel, and its timer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from appliance.config import LinkConfig, NodeConfig
+from appliance.native import blockfile, linksecret
+from appliance.native.dataplane import DataPlane, Direction, Fingerprints, LinkParams
+from appliance.native.hmac import hmac_sha256
+from appliance.native.keymem import KeyMemory
+from appliance.q3p.link import LinkMachine, Mode
+from appliance.q3p.linklog import LinkLog
+from appliance.q3p.ports import Progress
+from appliance.q3p.records import SLOT_BYTES, BlockEntry, BlockName, RecordError
+from appliance.q3p.reserves import Marks
+from appliance.q3p.settings import SECOND_NS, LinkSettings
+from appliance.services import journal
+from appliance.services.linkstore import LinkStore, file_name
+from appliance.services.runtime import Loop, Timer
+
+BUSY_TICK_S = 0.01
+IDLE_TICK_S = 0.25
+BUSY_WORDS = 64  # words spent between two ticks that make a link busy
+RATE_SPAN_S = 10.0
+CONTROL_CHANNEL, CONTROL_COMMAND = 0, 4
+
+
+def ns(seconds: float) -> int:
+    return int(seconds * SECOND_NS)
+
+
+def link_id(node: NodeConfig, link: LinkConfig) -> int:
+    low, high = sorted((int(node.address), int(link.peer)))
+    return low << 32 | high
+
+
+def engine_params(node: NodeConfig, link: LinkConfig) -> LinkParams:
+    return LinkParams(
+        link_id=link_id(node, link),
+        master=node.address < link.peer,
+        queue_slots=link.queue_packets,
+        flight_slots=link.flight_packets,
+        window_words=link.window_bytes // 8,
+        reserve_words=16,
+        ack_delay_ns=ns(link.ack_delay_s),
+        rto_ns=ns(link.rto_s),
+        rto_max_ns=ns(link.rto_max_s),
+        give_up_tries=link.give_up_tries,
+    )
+
+
+def machine_settings(node: NodeConfig, link: LinkConfig) -> LinkSettings:
+    return LinkSettings(
+        link_id=link_id(node, link),
+        master=node.address < link.peer,
+        chunk_bytes=link.chunk_bytes,
+        marks=Marks(link.store_mark_bytes, link.low_mark_bytes, link.high_mark_bytes),
+        keepalive_ns=ns(link.keepalive_s),
+        dead_ns=ns(link.dead_after_s),
+    )
+
+
+@dataclass
+class DeviceState:
+    """What a device last said of itself."""
+
+    status: dict[str, Any]
+    alarm: str | None = None
+    connected: bool = False
+
+
+class LinkUnit:
+    """Everything of one link outside the C thread. ``changed`` is called when the keys service should hear of it."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        plane: DataPlane,
+        node: NodeConfig,
+        config: LinkConfig,
+        secret: Path,
+        changed: Callable[[], None],
+    ) -> None:
+        self.config, self.changed = config, changed
+        self._loop, self._plane, self._node = loop, plane, node
+        self.settings = machine_settings(node, config)
+        self._key, self._block, self._block_bytes = linksecret.read(secret)
+        self.store = LinkStore(node.link_state(config.name))
+        self.index = plane.add_link(engine_params(node, config), config.buffer_bytes // 8)
+        self._slot = KeyMemory.map(SLOT_BYTES)
+        self.devices = {device.name: DeviceState({}) for device in config.devices}
+        self._numbers = {name: number for number, name in enumerate(sorted(self.devices))}
+        self._arrivals: list[tuple[float, int]] = []
+        self._timer: Timer | None = None
+        self._spent_words = 0
+        self._usable_since: float | None = None
+        self.machine = self._boot()
+
+    def _boot(self) -> LinkMachine:
+        """Read the log, load the link secret's block if it is new, and build the machine."""
+        log = LinkLog(self.store)
+        if log.torn_bytes:
+            self._note("link-hello-refused", cause=f"a torn record of {log.torn_bytes} bytes was cut from the log")
+        self.store.load_bootstrap(self._key, self._block, self._block_bytes, log.state.stored)
+        return LinkMachine(self.settings, log, self.store, self, self, self._mac, os.urandom, self._report)
+
+    def start(self) -> None:
+        self._run(lambda now: self.machine.start(now))
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self.store.close()
+        for memory in (self._key, self._block, self._slot):
+            memory.close()
+
+    # --- inputs ------------------------------------------------------------------------------------------------------
+
+    def hello(self, packet: bytes) -> None:
+        self._run(lambda now: self.machine.receive_hello(now, packet))
+
+    def control(self, payload: bytes, fingerprints: Fingerprints | None) -> None:
+        self._run(lambda now: self.machine.receive_control(now, payload, fingerprints))
+
+    def block(self, device: str, block_id: int, length_bytes: int, source_fd: int) -> None:
+        """A device's block: durable when this returns. Raises OSError, ValueError."""
+        largest = self.config.buffer_bytes // 4
+        if length_bytes <= 0 or length_bytes % 8 or length_bytes > largest:
+            raise ValueError(f"{length_bytes} bytes: a multiple of 8 up to {largest} (buffer_bytes / 4) is right")
+        entry = BlockEntry(BlockName(self._numbers[device], block_id), length_bytes)
+        self.store.accept(entry, source_fd)
+        self._arrivals.append((self._loop.now(), length_bytes))
+        self._run(lambda now: self.machine.block_arrived(now, entry))
+
+    def alarm(self, device: str, cause: str | None) -> None:
+        """A device's alarm; one that is configured to be ignored is shown and does no more."""
+        self.devices[device].alarm = cause
+        ignored = next(d.on_alarm for d in self.config.devices if d.name == device) == "ignore"
+        self._run(lambda now: self.machine.alarm(now, device, None if ignored else cause))
+
+    def tick(self) -> None:
+        self._run(lambda now: self.machine.tick(now))
+
+    def _run(self, action: Callable[[int], None]) -> None:
+        action(ns(self._loop.now()))
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        wait = self.machine.deadline_ns() / SECOND_NS - self._loop.now()
+        if self.machine.mode is Mode.UP:
+            spent = self.progress().out_spent
+            wait = min(wait, BUSY_TICK_S if spent - self._spent_words > BUSY_WORDS else IDLE_TICK_S)
+            self._spent_words = spent
+        self._timer = self._loop.after(min(max(wait, 0.001), 3600.0), self.tick)
+
+    def discard(self) -> int:
+        """The operator gives this store up (after a quarantine or a failure). Returns bytes destroyed."""
+        self._plane.end(self.index)
+        self._plane.set_usable(self.index, False)
+        discarded = self.store.discard(self._key)
+        self.machine = self._boot()
+        self.start()
+        return discarded
+
+    # --- the machine's ports -----------------------------------------------------------------------------------------
+
+    def _mac(self, data: bytes) -> bytes:
+        return hmac_sha256(self._key.at(0), linksecret.KEY_BYTES, data)
+
+    def send(self, packet: bytes) -> None:
+        self._plane.send_hello(self.index, packet)
+
+    def begin(self, epoch: int, block: BlockName, offset: int, master: bool) -> None:
+        blockfile.read_at(self.store.blocks_fd, file_name(block), offset, self._slot.at(0), SLOT_BYTES)
+        first, second = self._slot.at(0), self._slot.at(SLOT_BYTES // 2)
+        self._plane.begin(self.index, epoch, *((first, second) if master else (second, first)))
+        self._slot.wipe()
+
+    def end(self) -> None:
+        self._plane.end(self.index)
+
+    def load(self, out: bool, entry: BlockEntry) -> bool:
+        direction = Direction.OUT if out else Direction.IN
+        return self._plane.load(self.index, direction, self.store.blocks_fd, file_name(entry.name), entry.length_bytes)
+
+    def close_below(self, out: bool, word: int) -> None:
+        self._plane.close_below(self.index, Direction.OUT if out else Direction.IN, word)
+
+    def allow(self, priority: int) -> None:
+        self._plane.allow(self.index, priority)
+
+    def set_usable(self, usable: bool) -> None:
+        self._plane.set_usable(self.index, usable)
+        self.changed()
+
+    def submit(self, priority: int, payload: bytes) -> None:
+        self._plane.submit(self.index, CONTROL_CHANNEL, CONTROL_COMMAND, priority, True, payload, len(payload))
+
+    def submit_offer(self, priority: int, payload: bytes, hash_key: bytes, blocks: Sequence[BlockEntry]) -> None:
+        named = [(file_name(entry.name), entry.length_bytes) for entry in blocks]
+        self._plane.submit_offer(self.index, priority, payload, hash_key, self.store.blocks_fd, named)
+
+    def progress(self) -> Progress:
+        stats = self._plane.stats(self.index)
+        return Progress(
+            out_loaded=stats.out_loaded,
+            out_spent=stats.out_loaded - stats.out_words,
+            out_settled=stats.out_settled,
+            in_loaded=stats.in_loaded,
+            in_flight_packets=stats.in_flight,
+            last_verified_ns=stats.last_verified_ns,
+        )
+
+    # --- for people --------------------------------------------------------------------------------------------------
+
+    def _note(self, event: str, **fields: Any) -> None:
+        cause = str(fields.get("cause", ""))
+        text = f"link {self.config.name} to {self.config.peer}" + (f": {cause}" if cause else "")
+        journal.write(event, text, link=self.config.name, **fields)
+
+    def _report(self, event: str, **fields: Any) -> None:
+        self._note(event, **fields)
+        if event in ("link-up", "link-down"):
+            self.changed()
+
+    def key_rate_bps(self) -> float:
+        """Key that the devices delivered in the last seconds, in bit/s."""
+        since = self._loop.now() - RATE_SPAN_S
+        self._arrivals = [(at, size) for at, size in self._arrivals if at >= since]
+        return 8 * sum(size for _, size in self._arrivals) / RATE_SPAN_S
+
+    def status(self) -> dict[str, Any]:
+        """See services/control.py."""
+        stats = self._plane.stats(self.index)
+        machine = self.machine.status()
+        state = "quarantine" if self.machine.mode is Mode.QUARANTINE else machine["state"]
+        return {
+            "name": self.config.name,
+            "peer": str(self.config.peer),
+            **machine,
+            "state": state,
+            "out_bytes": 8 * stats.out_words,
+            "in_bytes": 8 * stats.in_words,
+            "key_rate_bps": self.key_rate_bps(),
+            "epoch": self.machine.log.length if self.machine.mode is Mode.UP else 0,
+            "devices": [
+                {
+                    "name": name,
+                    "state": "connected" if device.connected else "absent",
+                    "qber": device.status.get("qber"),
+                    "rate_bps": device.status.get("rate_bps"),
+                    "alarm": device.alarm,
+                }
+                for name, device in sorted(self.devices.items())
+            ],
+            "counters": stats.drops,
+            "spent_bytes": stats.spent_bytes,
+            "delivered_key_bytes": stats.delivered_key_bytes,
+        }
+
+
+__all__ = ["LinkUnit", "RecordError"]
