@@ -1,0 +1,129 @@
+"""The sockets of the clients at pfkey.sock: what they ask, what waits to be read by them, when they are thrown out."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from appliance.keys import pfkey
+from appliance.keys.clients import Client
+from appliance.keys.effects import Give, Send
+from appliance.keys.policy import Credentials
+from appliance.services.runtime import READ, WRITE
+
+if TYPE_CHECKING:
+    from appliance.services.keys import KeysService
+
+MESSAGE_MAX_BYTES = pfkey.MESSAGE_MAX_BYTES
+PUSHED_MOST = 256  # messages that nobody asked for, waiting to be read
+_UCRED = struct.Struct("=3i")
+_DONTWAIT = socket.MSG_DONTWAIT
+
+
+def peer_credentials(connection: socket.socket) -> Credentials:
+    """Who is at the other end, by the kernel's word."""
+    return Credentials(*_UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
+
+
+class ClientSocket:
+    """One client. While answers wait to be read, its further requests wait too, so only pushes pile up."""
+
+    def __init__(self, service: KeysService, connection: socket.socket, client: Client) -> None:
+        self._service, self.client = service, client
+        self._connection = connection
+        self._recv: Callable[[int, int], bytes] = connection.recv
+        self._fileno = connection.fileno()
+        self._backlog: deque[Send | Give] = deque()
+        self._backlog_since_s = 0.0
+        service.loop.watch(self._fileno, self._ready)
+
+    def _ready(self, events: int) -> None:
+        if events & WRITE:
+            self._drain()
+        if not events & READ:
+            return
+        try:
+            data = self._recv(MESSAGE_MAX_BYTES, _DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._service.drop_client(self.client.id)
+            return
+        service = self._service
+        now = service.now()
+        give = service.core.quick(self.client, data, now)
+        if give is None:
+            service.core.receive(self.client, data, now)
+            service.after(now)
+            return
+        self.carry_out(give)
+        if service.core.moved:
+            service.after(now)
+
+    def carry_out(self, effect: Send | Give) -> None:
+        """Sends, or queues behind what waits already. The audit record of a key comes first."""
+        if isinstance(effect, Give):
+            try:
+                self._service.audit.write(effect.record)
+            except OSError:
+                self._service.release(effect.handle)
+                effect = Send(effect.client, _not_recorded(effect.message))
+        if not self._backlog and self._send(effect):
+            return
+        if not self._backlog:
+            self._backlog_since_s = self._service.now()
+            self._service.loop.watch(self._fileno, self._ready, WRITE)
+        self._backlog.append(effect)
+        if effect.pushed and len(self._backlog) > PUSHED_MOST:
+            self._service.throw_out(self.client.id, f"does not read: {len(self._backlog)} messages wait")
+
+    def _send(self, effect: Send | Give) -> bool:
+        """True when it is done with; False when the socket is full."""
+        if isinstance(effect, Give):
+            error = self._service.shelf.send(self._fileno, effect.message, effect.handle, effect.places)
+            if error == errno.EAGAIN:
+                return False
+            self._service.release(effect.handle)
+            return True  # a socket that broke tells so when it is read
+        try:
+            self._connection.send(effect.message, _DONTWAIT | socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    def _drain(self) -> None:
+        while self._backlog:
+            if not self._send(self._backlog[0]):
+                return
+            self._backlog.popleft()
+            self._backlog_since_s = self._service.now()
+        if self._fileno >= 0:
+            self._service.loop.watch(self._fileno, self._ready, READ)
+
+    def stalled_since(self) -> float | None:
+        """Since when it has not read what waits for it."""
+        return self._backlog_since_s if self._backlog else None
+
+    def close(self) -> None:
+        """Keys that it did not read are wiped."""
+        self._service.loop.forget(self._fileno)
+        self._connection.close()
+        self._fileno = -1
+        for effect in self._backlog:
+            if isinstance(effect, Give):
+                self._service.release(effect.handle)
+        self._backlog.clear()
+
+
+def _not_recorded(message: bytes) -> bytes:
+    """Instead of a key whose audit record could not be written."""
+    _, kind, _, satype, _, _, seq, pid = pfkey.HEADER.unpack_from(message)
+    return pfkey.error(pfkey.Message(kind, satype, seq, pid), errno.EIO)
