@@ -71,7 +71,7 @@ class ClientRule:
     user: str | None
     group: str | None
     ports: tuple[PortRange, ...]
-    applications: tuple[str, ...]  # "ah", "esp", "tls"
+    applications: tuple[str, ...]  # "esp", "tls"
     keys_per_s: float
     burst_keys: int
     stock_keys: int

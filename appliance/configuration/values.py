@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.configuration.errors import WrongValue
+from appliance.network.address import why_not_node
 
 SIZE_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400}
@@ -207,8 +208,8 @@ def _parse_node_address(value: object) -> IPv4Address:
         address = IPv4Address(text_of(value))
     except AddressValueError:
         raise WrongValue(f"{shorten(value)} is not an IPv4 address") from None
-    if address.is_multicast or address.is_loopback or int(address) >> 24 in (0, 255) or address.is_reserved:
-        raise WrongValue(f"{address} cannot be a node's address (reserved, multicast or loop-back)")
+    if (trouble := why_not_node(address)) is not None:
+        raise WrongValue(f"{address} cannot be a node's address: {trouble}")
     return address
 
 

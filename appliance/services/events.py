@@ -1,7 +1,7 @@
 """Every event that a unit writes to the journal: its stable MESSAGE_ID, severity and explanation, in one
 place.
 
-`journalctl -x` shows the explanation (systemd/qbb.catalog is made from this table), `journalctl
+`journalctl -x` shows the explanation (packaging/qbb.catalog is made from this table), `journalctl
 MESSAGE_ID=...` finds all of one kind. An id is never reused or changed; a new event gets a fresh
 `systemd-id128 new`.
 """

@@ -48,13 +48,12 @@ def readable(event: str, message: str, **fields: Field) -> str:
 
 
 def catalogue() -> str:
-    """The message catalogue of journalctl -x, for systemd/qbb.catalog."""
+    """The message catalogue of journalctl -x, for packaging/qbb.catalog."""
     entries = [
-        f"-- {row.message_id}\nSubject: {row.subject}\nDefined-By: qbb\n\n"
-        f"{row.explanation or row.subject + '.'}\n"
+        f"-- {row.message_id}\nSubject: {row.subject}\nDefined-By: qbb\n\n{row.explanation or row.subject + '.'}\n"
         for row in EVENTS.values()
     ]
-    return "# Made by: python -m appliance.services.journal\n" + "\n".join(entries)
+    return "# Made by: python -m appliance.cli.manual\n" + "\n".join(entries)
 
 
 def _to_journal(stream: TextIO | None = None) -> bool:
@@ -75,6 +74,3 @@ def _line(text: str) -> str:
 
 
 __all__ = ["Severity", "catalogue", "readable", "write"]
-
-if __name__ == "__main__":
-    print(catalogue(), end="")

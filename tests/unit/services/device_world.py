@@ -1,6 +1,6 @@
 """Real processes for the tests of the device unit: a fibre, device units, and a data plane's end of device.sock.
 
-The peer takes blocks into files as the data plane does and keeps their digests, so that both ends' blocks can be compared.
+The peer takes blocks into files as the data plane does and keeps their digests, so that both ends can be compared.
 """
 
 from __future__ import annotations

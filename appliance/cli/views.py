@@ -1,0 +1,141 @@
+"""status, links, store, sessions, device: what the units say, in tables."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from appliance.cli.asking import Failed, Node, unit_name
+from appliance.cli.output import BAD, Column, Row, Screen, age, percent, rate, size, text
+
+
+def _alarms(row: Row) -> str:
+    names = [f"{device['name']}: {device['alarm']}" for device in row.get("devices", []) if device.get("alarm")]
+    return ", ".join(names) or "-"
+
+
+LINKS = [
+    Column("LINK", lambda row: text(row, "name")),
+    Column("PEER", lambda row: text(row, "peer"), spare=2),
+    Column("STATE", lambda row: text(row, "state")),
+    Column("STORE", lambda row: text(row, "store_state")),
+    Column("STORED", lambda row: size(row.get("stored_bytes", 0)), right=True, spare=1),
+    Column("KEY RATE", lambda row: rate(row.get("key_rate_bps")), right=True, spare=1),
+    Column("DELIVERED", lambda row: size(row.get("delivered_key_bytes", 0)), right=True, spare=4),
+    Column("ALARMS", _alarms, spare=3),
+    Column("CAUSE", lambda row: text(row, "cause"), spare=5),
+]
+
+STORE = [
+    Column("LINK", lambda row: text(row, "name")),
+    Column("STORE", lambda row: text(row, "store_state")),
+    Column("STORED", lambda row: size(row.get("stored_bytes", 0)), right=True),
+    Column("PICKUP", lambda row: size(row.get("pickup_bytes", 0)), right=True, spare=2),
+    Column("COMMON", lambda row: size(row.get("common_bytes", 0)), right=True, spare=2),
+    Column("OUT", lambda row: size(row.get("out_bytes", 0)), right=True, spare=1),
+    Column("IN", lambda row: size(row.get("in_bytes", 0)), right=True, spare=1),
+    Column("SPENT", lambda row: size(sum(row.get("spent_bytes", {}).values())), right=True, spare=3),
+    Column("RECORDS", lambda row: text(row, "log_records"), right=True, spare=5),
+    Column("EPOCH", lambda row: text(row, "epoch"), right=True, spare=6),
+]
+
+SESSIONS = [
+    Column("PORT", lambda row: text(row, "local_port"), right=True),
+    Column("PEER", lambda row: text(row, "peer")),
+    Column("PEER PORT", lambda row: text(row, "peer_port"), right=True),
+    Column("STATE", lambda row: text(row, "state")),
+    Column("DELIVERED", lambda row: text(row, "keys_delivered"), right=True, spare=1),
+    Column("CONFIRMED", lambda row: text(row, "keys_confirmed"), right=True, spare=3),
+    Column("STOCK", lambda row: text(row, "stock"), right=True, spare=2),
+    Column("CLIENT", lambda row: text(row, "client"), spare=4),
+]
+
+DEVICES = [
+    Column("DEVICE", lambda row: text(row, "name")),
+    Column("LINK", lambda row: text(row, "link"), spare=3),
+    Column("STATE", lambda row: text(row, "state")),
+    Column("QBER", lambda row: percent(row.get("qber")), right=True),
+    Column("RATE", lambda row: rate(row.get("rate_bps")), right=True),
+    Column("DISTANCE", lambda row: f"{row['distance_km']:g} km" if "distance_km" in row else "-", right=True, spare=6),
+    Column("ALARMS", lambda row: ", ".join(row.get("alarms", [])) or "-"),
+    Column("ACCEPTED", lambda row: text(row, "blocks_accepted"), right=True, spare=4),
+    Column("PENDING", lambda row: text(row, "blocks_pending"), right=True, spare=5),
+    Column("DATA PLANE", lambda row: text(row, "dataplane"), spare=7),
+]
+
+
+def status(node: Node, screen: Screen, options: Namespace) -> int:
+    """0 when every unit answers, else 1."""
+    units = ["dataplane", "keys", *(f"device-{d.name}" for link in node.config.links for d in link.devices)]
+    answers = {unit: node.try_ask(unit, "status") for unit in units}
+    silent = {unit: wrong for unit, (_, wrong) in answers.items() if wrong}
+    found = {unit: answer for unit, (answer, _) in answers.items()}
+
+    def people() -> None:
+        _print_node(screen, node, found["dataplane"], found["keys"])
+        screen.line()
+        screen.table(
+            LINKS, (found["dataplane"] or {}).get("links", []), "No links are known: the data plane is silent."
+        )
+        screen.line()
+        screen.table(DEVICES, [found[u] for u in units[2:] if found[u]], "No device answers.")
+        if silent:
+            screen.line()
+        for unit, wrong in silent.items():
+            screen.line(f"{wrong} Try: systemctl status {unit_name(unit)}", BAD)
+
+    screen.answer({"units": found, "silent": silent}, people)
+    return 1 if silent else 0
+
+
+def _print_node(screen: Screen, node: Node, plane: dict[str, Any] | None, keys: dict[str, Any] | None) -> None:
+    facts = [("node", f"{node.config.name}, {node.config.address}")]
+    if plane:
+        facts.append(("data plane", f"up {age(plane['uptime_s'])}, keys in {plane['memory']}, tags by {plane['hash']}"))
+    if keys:
+        used = f"{keys.get('shelf_used', 0)} of {keys.get('shelf_keys', 0)} places taken"
+        facts.append(("keys", f"up {age(keys.get('uptime_s', 0))}, {used}, source {keys.get('source', '-')}"))
+    screen.facts(facts)
+
+
+def links(node: Node, screen: Screen, options: Namespace) -> int:
+    rows = node.ask("dataplane", "status")["links"]
+    screen.answer(rows, lambda: screen.table(LINKS, rows, "There are no links."))
+    return 0
+
+
+def store(node: Node, screen: Screen, options: Namespace) -> int:
+    rows = node.ask("dataplane", "status")["links"]
+    screen.answer(rows, lambda: screen.table(STORE, rows, "There are no links."))
+    return 0
+
+
+def sessions(node: Node, screen: Screen, options: Namespace) -> int:
+    rows = node.ask("keys", "sessions")["sessions"]
+    screen.answer(rows, lambda: screen.table(SESSIONS, rows, "No session is open."))
+    return 0
+
+
+def device(node: Node, screen: Screen, options: Namespace) -> int:
+    names = [device.name for link in node.config.links for device in link.devices]
+    if options.name is None:
+        rows = [node.ask(f"device-{name}", "status") for name in names]
+        screen.answer(rows, lambda: screen.table(DEVICES, rows, "The node has no device."))
+        return 0
+    if options.name not in names:
+        raise Failed(f"there is no device {options.name}", f"devices are {', '.join(names) or 'none'}")
+    answer = node.ask(f"device-{options.name}", "status")
+    screen.answer(
+        answer, lambda: screen.facts([(name.replace("_", " "), _fact(name, answer[name])) for name in answer])
+    )
+    return 0
+
+
+def _fact(name: str, value: Any) -> str:
+    if name == "qber":
+        return percent(value)
+    if name == "rate_bps":
+        return rate(value)
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value) or "none"
+    return age(value) if name == "uptime_s" else str(value)
