@@ -1,0 +1,252 @@
+"""Restarts, resets, old segments, port reuse: what one life of an end leaves behind harms no other."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transport_pipe import World
+
+from appliance.network import icmp
+from appliance.network.errors import LocalProtocolError
+from appliance.transport.admission import AdmissionRefused, Qos
+from appliance.transport.constants import (
+    HALF_OPEN_S,
+    IDLE_S,
+    LINGER_S,
+    MAX_HALF_OPEN,
+    MAX_HALF_OPEN_PER_NODE,
+    MAX_RESETS_WAITING,
+)
+from appliance.transport.endpoint import Endpoint
+from appliance.transport.events import CloseReason, Discard
+from appliance.transport.states import State
+
+ONE, TWO = IPv4Address("1.1.0.1"), IPv4Address("1.1.0.5")
+
+
+def opened(seed: int = 1, **faults: float) -> World:
+    world = World(seed, **faults)
+    world.node(1).endpoint.listen(7)
+    world.connect(0, 1, 7, local_port=9)
+    world.run(1)
+    return world
+
+
+def test_a_restarted_receiver_resets_a_busy_sender() -> None:
+    world = opened()
+    connection = world.node(0).opened[0]
+    first = world.send(connection, 3)
+    world.run(1)
+    world.node(1).restart()
+    later = world.send(connection, 30)
+    world.run(1)
+    assert world.node(0).closed == {connection: CloseReason.RESET}
+    assert world.confirmed == dict.fromkeys(first, 1)
+    assert world.lost == dict.fromkeys(later, 1)
+    assert not any(world.delivered[key] for key in later)
+
+
+def test_a_restart_is_noticed_by_a_quiet_peer_at_the_latest_by_its_probe() -> None:
+    world = opened()
+    world.node(1).restart()
+    world.run(IDLE_S + 1)
+    assert list(world.node(0).closed.values()) == [CloseReason.RESET]
+
+
+def test_a_restarted_client_on_the_same_ports_replaces_its_former_life() -> None:
+    world = opened()
+    (former,) = world.node(1).accepted
+    world.send(former, 2)
+    world.node(0).restart()
+    world.run(0.1)
+    again = world.connect(0, 1, 7, local_port=9)
+    world.run(5)
+    assert world.node(0).opened == [again]
+    assert world.node(1).closed == {former: CloseReason.RESET}
+    sent = world.send(again, 3)
+    world.run(1)
+    assert all(world.confirmed[key] for key in sent)
+
+
+def test_nobody_listens() -> None:
+    world = World(1)
+    connection = world.connect(0, 1, 7)
+    lost = world.send(connection, 2)
+    world.run(1)
+    assert world.node(0).closed == {connection: CloseReason.REFUSED}
+    assert world.lost == dict.fromkeys(lost, 1)
+    assert world.node(1).endpoint.dropped == {"port-unknown": 1}
+
+
+def test_unlisten_keeps_connections_and_takes_no_new_ones() -> None:
+    world = opened()
+    endpoint = world.node(1).endpoint
+    endpoint.unlisten(7)
+    other = world.connect(0, 1, 7)
+    sent = world.send(world.node(0).opened[0])
+    world.run(1)
+    assert world.node(0).closed == {other: CloseReason.REFUSED}
+    assert all(world.confirmed[key] for key in sent)
+    with pytest.raises(LocalProtocolError):
+        endpoint.unlisten(7)
+    endpoint.listen(7)
+    with pytest.raises(LocalProtocolError):
+        endpoint.listen(7)
+
+
+def test_ports_in_use_and_used_again() -> None:
+    world = opened()
+    connection = world.node(0).opened[0]
+    with pytest.raises(LocalProtocolError, match="already"):
+        world.connect(0, 1, 7, local_port=9)
+    connection.close(world.now)
+    world.run(1)
+    assert connection.state is State.TIME_WAIT
+    for _ in range(5):
+        again = world.connect(0, 1, 7, local_port=9)
+        sent = world.send(again, 30)
+        world.run(1)
+        assert all(world.confirmed[key] for key in sent)
+        world.node(1).accepted[-1].close(world.now)  # now the listening side lingers
+        world.run(1)
+        assert again.state is State.CLOSED
+        assert world.node(1).accepted[-1].state is State.TIME_WAIT
+    world.run(LINGER_S + 1)
+    assert world.node(1).endpoint.deadline() is None
+
+
+@pytest.mark.parametrize("port", [0, 65_536, -1])
+def test_ports_that_do_not_exist(port: int) -> None:
+    endpoint = Endpoint(ONE, bytes)
+    with pytest.raises(LocalProtocolError, match="65535"):
+        endpoint.listen(port)
+    with pytest.raises(LocalProtocolError, match="65535"):
+        endpoint.connect(0.0, 1, TWO, port)
+
+
+def test_only_other_nodes_can_be_connected_to() -> None:
+    endpoint = Endpoint(ONE, bytes)
+    for address in ("1.1.0.1", "127.0.0.1", "224.0.0.1", "1.1.0.0"):
+        with pytest.raises(LocalProtocolError, match="no other node"):
+            endpoint.connect(0.0, 1, IPv4Address(address), 7)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32), st.booleans(), st.booleans())
+def test_everything_ever_sent_comes_again(seed: int, restart_receiver: bool, restart_sender: bool) -> None:
+    """All segments of an earlier connection on the same ports, in any order, while the next one works."""
+    world = opened(seed)
+    first = world.send(world.node(0).opened[0], 60)
+    world.run(1)
+    world.node(0).opened[0].close(world.now)
+    world.run(0.2)
+    if restart_receiver:
+        world.node(1).restart()
+        world.node(1).endpoint.listen(7)
+    if restart_sender:
+        world.node(0).restart()
+    old = list(world.history)
+    connection = world.connect(0, 1, 7, local_port=9)
+    for step in range(40):
+        world.send(connection, 3)
+        for to, clear, handles in world.random.sample(old, 3):
+            world.deliver(to, clear, handles)
+        world.run(0.03)
+        assert connection.state in (State.SYN_SENT, State.ESTABLISHED), step
+    world.run(10)
+    world.check_rest()
+    assert all(world.confirmed[key] == 1 for key in world.content)
+    assert all(world.delivered[key] == 1 for key in first)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.lists(st.tuples(st.booleans(), st.floats(0.001, 0.6)), max_size=6))
+def test_restarts_at_any_point(seed: int, restarts: list[tuple[bool, float]]) -> None:
+    """The oracle holds through restarts of either end, and the last life's connection works."""
+    world = World(seed, loss=0.15, duplication=0.1, reordering=0.2)
+    world.node(1).endpoint.listen(7)
+    world.connect(0, 1, 7, local_port=9)
+    for receiver, pause in [*restarts, (False, 0.5)]:
+        for node in world.nodes.values():
+            for connection in node.opened + node.accepted:
+                if connection.writable and connection not in node.closed:
+                    world.send(connection, 4)
+        world.run(pause)
+        if receiver:
+            world.node(1).restart()
+            world.node(1).endpoint.listen(7)
+        else:
+            world.node(0).restart()
+            world.connect(0, 1, 7, local_port=9)
+    world.run(100)
+    world.check_rest()
+    world.faults.loss = 0.0
+    live = [known for known in world.node(0).endpoint.connections if known.state is State.ESTABLISHED]
+    for connection in live:
+        sent = world.send(connection, 5)
+        world.run(10)
+        assert all(world.confirmed[key] for key in sent)
+
+
+def test_half_open_connections_are_limited_and_forgotten() -> None:
+    addresses = tuple(f"1.1.{index}.1" for index in range(10))
+    world = World(1, addresses)
+    world.node(0).endpoint.listen(7)
+    world.faults.loss = 1.0
+    for index in range(1, 10):
+        for _ in range(MAX_HALF_OPEN_PER_NODE + 5):
+            world.connect(index, 0, 7)
+    target = world.node(0).endpoint
+    for to, clear, handles in [entry for entry in world.history if entry[0] == target.address]:
+        world.deliver(to, clear, handles)
+    assert len(target.connections) == MAX_HALF_OPEN
+    assert target.dropped["half-open-limit"] == 9 * (MAX_HALF_OPEN_PER_NODE + 5) - MAX_HALF_OPEN
+    target.outgoing()
+    world.run(HALF_OPEN_S + 1)
+    assert target.connections == ()
+    assert world.node(0).accepted == []
+    assert not world.node(0).closed  # nobody was told of them, so nobody is told of their end
+
+
+def test_strangers_are_reset_at_a_bounded_rate() -> None:
+    world = opened()
+    for _ in range(500):
+        world.send(world.node(0).opened[0])
+    keys = [entry for entry in world.history if entry[0] == TWO and entry[2]]
+    fresh = Endpoint(TWO, world.random.randbytes)
+    for _, clear, handles in keys * 2:
+        fresh.receive(world.now, clear, handles)
+    assert 0 < len(fresh.outgoing()) <= MAX_RESETS_WAITING
+    events = fresh.events()
+    assert all(type(event) is Discard for event in events)
+    assert len(events) == len(keys) * 2 == fresh.dropped["segment-unknown"]
+
+
+def test_the_network_says_unreachable_while_setting_up() -> None:
+    world = World(1)
+    world.faults.loss = 1.0
+    connection = world.connect(0, 1, 7)
+    (_, syn, _) = world.history[0]
+    relay = IPv4Address("1.1.0.9")
+    world.deliver(ONE, icmp.destination_unreachable(relay, syn, icmp.Unreachable.HOST), ())
+    world.flush()
+    assert world.node(0).closed == {connection: CloseReason.UNREACHABLE}
+    standing = opened()
+    world.deliver(ONE, icmp.destination_unreachable(relay, standing.history[0][1], icmp.Unreachable.HOST), ())
+    assert world.node(0).endpoint.dropped["icmp-unheeded"] == 1
+
+
+def test_what_the_path_cannot_carry_is_refused() -> None:
+    world = World(1)
+    endpoint = Endpoint(ONE, world.random.randbytes, path_rate={TWO: 1000.0}.get)
+    first = endpoint.connect(0.0, 0, TWO, 7, Qos(rate_bps=600))
+    with pytest.raises(AdmissionRefused, match="400 bit/s free"):
+        endpoint.connect(0.0, 0, TWO, 7, Qos(rate_bps=600))
+    with pytest.raises(AdmissionRefused, match="no path"):
+        endpoint.connect(0.0, 0, IPv4Address("1.1.0.6"), 7, Qos(guaranteed_bps=1))
+    endpoint.connect(0.0, 0, TWO, 7)  # asks for no rate
+    first.abort(0.0)
+    endpoint.connect(0.0, 0, TWO, 7, Qos(rate_bps=1000))
