@@ -2,8 +2,8 @@
 
     python -m appliance.cli.manual [FOLDER]
 
-qbb(1) comes from commands.py, qbb-node.toml(5) from configuration/schema.py, qbb.catalog from services/events.py. A test
-checks that the files in the tree are what the tables say.
+qbb(1) comes from commands.py, qbb-node.toml(5) from configuration/schema.py, qbb.catalog from services/events.py. A
+test checks that the files in the tree are what the tables say.
 """
 
 from __future__ import annotations
@@ -93,11 +93,8 @@ def configuration_page() -> str:
     """qbb-node.toml(5)"""
     lines = _title("qbb-node.toml", 5, "configuration of a QBB node")
     lines += [".SH SYNOPSIS", roff("/etc/qbb/node.toml"), ".SH DESCRIPTION"]
-    lines += [
-        roff(
-            'The file is TOML. Sizes, durations and rates are texts with a unit, such as "64 KiB", "2 s" and "10 kbit/s",'
-        )
-    ]
+    lines += [roff('The file is TOML. Sizes, durations and rates are texts with a unit, such as "64 KiB", "2 s" and')]
+    lines += [roff('"10 kbit/s",')]
     lines += [roff("or bare numbers in the unit that the setting's name ends with. Unknown settings are refused.")]
     lines += [roff("Secrets never stand in the file: it names their files, which have mode 0600.")]
     for table in TABLES:

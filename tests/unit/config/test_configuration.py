@@ -1,0 +1,209 @@
+"""The configuration: what it gives, what it refuses and in which words, and that it prints what it parses."""
+
+from __future__ import annotations
+
+import dataclasses
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from appliance import config
+from appliance.configuration.schema import TABLES, Table, chunk_for_rate
+
+WHOLE = """\
+[node]
+name = "alice"
+address = "1.1.0.1"
+
+[[link]]
+name = "paris"
+peer = "1.1.0.5"
+listen = "192.0.2.1:7301"
+remote = "[2001:db8::2]:7301"
+channel = "tcp"
+secret = "/etc/qbb/paris.secret"
+key_rate_bps = "1 Mbit/s"
+keepalive_s = "500 ms"
+
+[[link.device]]
+name = "paris-1"
+fibre = "unix:/run/fibre/paris.sock"
+qber_alarm = 0.08
+on_alarm = "ignore"
+
+[[link]]
+name = "rome"
+peer = "1.1.0.9"
+listen = "192.0.2.1:7302"
+remote = "rome.example.net:7301"
+
+[[route]]
+prefix = "1.1.0.0/16"
+link = "rome"
+
+[keys]
+socket_mode = "0600"
+
+[[keys.client]]
+name = "charon"
+user = "charon"
+ports = [500, "7000-7100"]
+applications = ["esp"]
+"""
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(config.ConfigurationErrors) as caught:
+        config.parse(text, "node.toml")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_values_arrive_with_their_types_and_units() -> None:
+    node = config.parse(WHOLE)
+    paris, rome = node.links
+    assert node.address == IPv4Address("1.1.0.1")
+    assert paris.listen == config.SocketAddress("192.0.2.1", 7301)
+    assert paris.remote == config.SocketAddress("2001:db8::2", 7301)
+    assert paris.secret == Path("/etc/qbb/paris.secret")
+    assert paris.key_rate_bps == 1_000_000
+    assert paris.keepalive_s == 0.5
+    assert rome.channel == "udp"
+    assert node.device("paris-1")[1].qber_alarm == 0.08
+    rule = node.keys.clients[0]
+    assert 7050 in rule.ports[1]
+    assert 7101 not in rule.ports[1]
+    assert (rule.user, rule.uid, rule.applications) == ("charon", None, ("esp",))
+    assert node.keys.socket_mode == 0o600
+    assert node.pfkey_socket == Path("/run/qbb/pfkey.sock")
+    assert node.control_socket("device-paris-1") == Path("/run/qbb/device-paris-1.control")
+
+
+def test_defaults_follow_the_rate() -> None:
+    paris, rome = config.parse(WHOLE).links
+    assert paris.chunk_bytes == 256 << 10
+    assert paris.buffer_bytes == 2 << 20
+    assert paris.dead_after_s == 2.5
+    assert rome.chunk_bytes == 4096
+    assert [chunk_for_rate(rate) for rate in (1, 10**4, 10**6, 10**10)] == [4096, 4096, 256 << 10, 1 << 20]
+
+
+def test_the_printed_configuration_parses_back_to_itself() -> None:
+    node = config.parse(WHOLE)
+    printed = config.show(node)
+    assert config.parse(printed) == node
+    assert config.show(config.parse(printed)) == printed
+
+
+def every_setting(tables: tuple[Table, ...]) -> list[str]:
+    own = [setting.name for table in tables for setting in table.settings]
+    return own + [name for table in tables for name in every_setting(table.tables)]
+
+
+def test_every_setting_is_in_the_printed_configuration_unless_it_may_be_absent() -> None:
+    printed = config.show(config.parse(WHOLE))
+    absent = {"uid", "gid", "group", "socket"}
+    assert [name for name in every_setting(TABLES) if f"\n{name} = " not in printed and name not in absent] == []
+
+
+def test_all_problems_are_told_with_line_place_and_remedy() -> None:
+    text = (
+        WHOLE.replace('listen = "192.0.2.1:7301"', 'listen = "192.0.2.1"')
+        .replace('channel = "tcp"', 'chanel = "tcp"')
+        .replace("qber_alarm = 0.08", "qber_alarm = 0.8")
+        .replace('user = "charon"', "")
+        .replace('address = "1.1.0.1"', 'address = "127.0.0.1"')
+    )
+    assert problems(text) == [
+        "node.toml:3: node.address: 127.0.0.1 cannot be a node's address: 127.0.0.0/8 is loop-back; "
+        'a node\'s address such as "1.1.1.2" is wanted',
+        'node.toml:8: link "paris".listen: "192.0.2.1" is not host:port; host:port such as "192.0.2.1:7301" is wanted',
+        'node.toml:10: link "paris".chanel: is not known; did you mean channel?',
+        'node.toml:18: link "paris".device "paris-1".qber_alarm: 0.8 is out of range; 0.001 to 0.5 is allowed',
+        'node.toml:34: keys.client "charon": names nobody; uid, gid, user or group is wanted',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('name = "alice"\n', "", "node.name: is missing; lower-case letters"),
+        ("[node]", "[nod]", "nod: is not known; did you mean node?"),
+        ('"1 Mbit/s"', '"1 MB"', 'has no unit of bit/s, kbit/s, Mbit/s, Gbit/s; a rate such as "10 kbit/s" is wanted'),
+        ('"1 Mbit/s"', '"fast"', "is not a number with a unit"),
+        ('"1 Mbit/s"', "true", "is not a text"),
+        ('"500 ms"', '"20 h"', "out of range"),
+        ('"500 ms"', "nan", "not finite"),
+        ('"500 ms"', "0.5\nchunk_bytes = 5000", "5000 is not a power of two; 4096 or 8192 would do"),
+        ('"500 ms"', "0.5\nchunk_bytes = 4194304", '"4 KiB" to "1 MiB" is allowed'),
+        ('"500 ms"', "0.5\ndead_after_s = 0.4", "keepalive_s: is not below dead_after_s"),
+        ('"500 ms"', '0.5\nlow_mark_bytes = "8 MiB"', "low_mark_bytes: is not below high_mark_bytes"),
+        ('peer = "1.1.0.9"', 'peer = "1.1.0.5"', 'peer 1.1.0.5 is taken already; it is that of link "paris"'),
+        ('peer = "1.1.0.9"', 'peer = "1.1.0.1"', "1.1.0.1 is this node"),
+        ('name = "rome"', 'name = "paris"', "name paris is taken already"),
+        ('name = "rome"', 'name = "Rome!"', "cannot be a name"),
+        ("192.0.2.1:7302", "192.0.2.1:99999", "port 99999 is out of range; 1 to 65535 is allowed"),
+        ("rome.example.net:7301", "192.0.2.1:7302", "is the same as listen"),
+        ('link = "rome"', 'link = "oslo"', 'there is no link "oslo"; links are paris, rome'),
+        ("1.1.0.0/16", "1.1.0.1/16", "has host bits set"),
+        ('channel = "tcp"', 'channel = "sctp"', '"udp" or "tcp" is wanted'),
+        ('channel = "tcp"', 'channel = ["tcp"]', "is not known"),
+        ("/etc/qbb/paris.secret", "paris.secret", "is not an absolute path"),
+        ("unix:/run/fibre/paris.sock", "/run/fibre", '"unix:/path" or "tcp:host:port" is wanted'),
+        ('[500, "7000-7100"]', '["7100-7000"]', "is not an increasing range"),
+        ('[500, "7000-7100"]', "500", "is not a list"),
+        ('["esp"]', '["ssh"]', '"ssh" is not known'),
+        ('"0600"', "600", "is not a file mode"),
+        ("[[route]]", "[route]", "[[route]] is wanted"),
+        ("[keys]", "[[keys]]", "is not a table"),
+        ('name = "alice"', 'name = "alice', "not TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(old: str, new: str, words: str) -> None:
+    assert old in WHOLE
+    told = problems(WHOLE.replace(old, new, 1))
+    assert any(words in line for line in told), told
+
+
+def test_a_node_without_links_is_refused() -> None:
+    assert problems('[node]\nname = "a"\naddress = "1.1.0.1"\n') == [
+        "node.toml: link: there is none; a node has at least one [[link]]"
+    ]
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_too(tmp_path: Path) -> None:
+    with pytest.raises(config.ConfigurationErrors, match=r"none\.toml: cannot be read: No such file"):
+        config.load(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_bytes(b"name = '\xff'")
+    with pytest.raises(config.ConfigurationErrors, match="byte 8 is not UTF-8"):
+        config.load(tmp_path / "bad.toml")
+
+
+def with_secret(path: Path) -> config.NodeConfig:
+    return config.parse(WHOLE.replace("/etc/qbb/paris.secret", str(path)))
+
+
+def test_secret_files_must_be_there_private_and_regular(tmp_path: Path) -> None:
+    secret = tmp_path / "paris.secret"
+    node = with_secret(secret)
+    assert "qbb link secret --out" in str(config.check_secrets(node)[0])
+    secret.write_bytes(b"")
+    secret.chmod(0o640)
+    assert "has mode 0640; chmod 0600" in str(config.check_secrets(node)[0])
+    secret.chmod(0o600)
+    assert config.check_secrets(node) == []
+    assert "is not a regular file" in str(config.check_secrets(with_secret(tmp_path))[0])
+
+
+def test_a_left_out_secret_is_the_units_credential() -> None:
+    paris, rome = config.parse(WHOLE).links
+    credentials = {"CREDENTIALS_DIRECTORY": "/run/credentials/unit"}
+    assert config.secret_path(paris, credentials) == Path("/etc/qbb/paris.secret")
+    assert config.secret_path(rome, credentials) == Path("/run/credentials/unit/rome.secret")
+    assert config.secret_path(rome, {}) is None
+
+
+def test_the_configuration_cannot_be_changed() -> None:
+    node = config.parse(WHOLE)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        node.links[0].channel = "udp"  # type: ignore[misc]
