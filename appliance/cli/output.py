@@ -73,7 +73,8 @@ class Screen:
         for index in range(len(rows)):
             values = [cells[column.title][index] for column in shown]
             table.add_row(*(Text(value, COLOURS.get(value, "")) for value in values))
-        self.console.print(table, soft_wrap=True)
+        # Wider than the screen where need be: a terminal folds lines, a cut value is lost.
+        self.console.print(table, width=max(self.console.width, taken(shown, cells)), soft_wrap=True)
 
 
 def make_console() -> Console:
@@ -83,14 +84,15 @@ def make_console() -> Console:
 
 def fitting(columns: Sequence[Column], cells: Mapping[str, Sequence[str]], width: int) -> list[Column]:
     """The columns that stay. Those with spare 0 always do."""
-
-    def taken(some: Sequence[Column]) -> int:
-        return sum(max(len(column.title), *(len(cell) for cell in cells[column.title])) + 2 for column in some) - 2
-
     shown = list(columns)
-    while taken(shown) > width and any(column.spare for column in shown):
+    while taken(shown, cells) > width and any(column.spare for column in shown):
         shown.remove(max(reversed(shown), key=lambda column: column.spare))
     return shown
+
+
+def taken(columns: Sequence[Column], cells: Mapping[str, Sequence[str]]) -> int:
+    """Characters that a line of the table takes."""
+    return sum(max(len(column.title), *map(len, cells[column.title])) + 2 for column in columns)
 
 
 def size(count: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_21_db_of_fibre_are_a_hundredfold_and_more() -> None:
 
 def test_rate_falls_with_distance_and_with_an_eavesdropper() -> None:
     rates = [d.key_rate_bps(d.GYS, km) for km in range(0, 141, 10)]
-    assert all(nearer > farther > 0 for nearer, farther in zip(rates, rates[1:], strict=False))
+    assert all(nearer > farther > 0 for nearer, farther in pairwise(rates))
     assert 1e3 < d.key_rate_bps(d.GYS, 25) < 1e4  # the paper's figure 6: 1 to 10 kbit/s at 25 km
     tapped = [d.key_rate_bps(d.GYS, 25, fraction) for fraction in (0, 0.05, 0.1, 0.5)]
     assert tapped == sorted(tapped, reverse=True)
