@@ -74,7 +74,10 @@ class Screen:
             values = [cells[column.title][index] for column in shown]
             table.add_row(*(Text(value, COLOURS.get(value, "")) for value in values))
         # Wider than the screen where need be: a terminal folds lines, a cut value is lost.
-        self.console.print(table, width=max(self.console.width, taken(shown, cells)), soft_wrap=True)
+        width = self.console.width
+        self.console.width = max(width, taken(shown, cells))
+        self.console.print(table, soft_wrap=True)
+        self.console.width = width
 
 
 def make_console() -> Console:
