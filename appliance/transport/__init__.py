@@ -10,6 +10,7 @@ Files, from the bottom:
     admission.py   (lambda, sigma) token bucket; requests the path cannot carry are refused
     sender.py      keys waiting, in flight, lost, confirmed
     receiver.py    what arrived, the window offered, when to acknowledge
+    silence.py     probes, and when a peer counts as gone
     states.py      the table of states
     events.py      what the owner is told
     outgoing.py    what the owner sends

@@ -18,12 +18,9 @@ from appliance.transport.admission import Qos, TokenBucket
 from appliance.transport.constants import (
     GIVE_UP_S,
     HALF_OPEN_S,
-    IDLE_S,
-    IDLE_STAGGER_S,
     LINGER_S,
     MAX_QUEUED_KEYS,
     PLAUSIBLE_SPAN,
-    PROBE_GIVE_UP_S,
 )
 from appliance.transport.events import (
     Accepted,
@@ -38,8 +35,8 @@ from appliance.transport.outgoing import Outgoing, wrap
 from appliance.transport.owner import Owner, UnknownConnection
 from appliance.transport.packet import Segment
 from appliance.transport.receiver import Receiving
-from appliance.transport.rtt import HIGHEST_S
 from appliance.transport.sender import Sending, Sent
+from appliance.transport.silence import Silence
 from appliance.transport.states import HALF_OPEN, OVER, SENDS_FIN, WRITABLE, Cause, State, follow
 from appliance.transport.window import unwrap
 
@@ -76,15 +73,11 @@ class Connection:
         self._sending = Sending((tag & 0xFFFFFFFF) + 1, bucket)
         self._receiving = Receiving(0)
         self._close_wanted = False
-        self._announced = active  # whether the owner knows of the connection, and so must learn of its end
+        self.announced = active  # whether the owner knows of the connection, and so must learn of its end
         self._born_s = now
-        self._heard_s = now
         self._syn_s: float | None = None  # when to send (again) our SYN or SYN|ACK
         self._syns = 0
-        self._idle_s = IDLE_S if active else IDLE_S + IDLE_STAGGER_S
-        self._probe_s = now + self._idle_s  # when to ask whether the peer is there
-        self._probes = 0
-        self._probe_wanted = False
+        self._silence = Silence(now, active)
         self._linger_s = 0.0
 
     # -- the user's side
@@ -185,8 +178,8 @@ class Connection:
     def _establish(self, now: float) -> None:
         self.state = follow(self.state, Cause.TAG_RETURNED)
         self._syn_s = None
-        self._announced = True
-        self._hear(now)
+        self.announced = True
+        self._silence.heard(now)
         self._owner.happened(Opened(self) if self.active else Accepted(self))
         if self._close_wanted:
             self.state = follow(self.state, Cause.CLOSE)
@@ -224,7 +217,7 @@ class Connection:
             self._receiving.ask(now)
         if self.state is State.SYN_RECEIVED:
             self._establish(now)
-        self._hear(now)
+        self._silence.heard(now)
         self._on_acknowledgement(now, acknowledgement, segment)
         if new:
             keys = tuple(
@@ -249,17 +242,12 @@ class Connection:
             self.state = follow(self.state, Cause.FIN_ACKNOWLEDGED)
         if self._receiving.finished and self.state in (State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2):
             self.state = follow(self.state, Cause.FIN)
-        if self.state in OVER and self._announced:
-            self._announced = False
+        if self.state in OVER and self.announced:
+            self.announced = False
             self._linger_s = now + LINGER_S
             self._owner.happened(Closed(self, CloseReason.CLOSED))
         if self.state is State.CLOSED:
             self._owner.gone(self)
-
-    def _hear(self, now: float) -> None:
-        self._heard_s = now
-        self._probe_s = now + self._idle_s
-        self._probes = 0
 
     def _on_reset(self, segment: Segment) -> None:
         if not self._believes_reset(segment):
@@ -299,8 +287,8 @@ class Connection:
     def _end(self, reason: CloseReason) -> None:
         self._lose(self._sending.unconfirmed())
         self.state = follow(self.state, Cause.END)
-        if self._announced:
-            self._announced = False
+        if self.announced:
+            self.announced = False
             self._owner.happened(Closed(self, reason))
         self._owner.gone(self)
 
@@ -318,7 +306,7 @@ class Connection:
             times = [self._set_up_limit(), self._syn_s]
         else:
             give_up = self._sending.progress_s + GIVE_UP_S if self._sending.unacknowledged else None
-            times = [self._probe_s, self._receiving.acknowledge_s, self._sending.deadline(now), give_up]
+            times = [self._silence.probe_s, self._receiving.acknowledge_s, self._sending.deadline(now), give_up]
         return min(time for time in times if time is not None)
 
     def on_time(self, now: float) -> None:
@@ -328,7 +316,7 @@ class Connection:
                 self._end(CloseReason.CLOSED)
         elif self.state in HALF_OPEN:
             if now >= self._set_up_limit():
-                self._end(CloseReason.TIMEOUT)
+                self._fail(CloseReason.TIMEOUT)  # the other end may stand already, and should know
         elif self.state is not State.CLOSED:
             self._on_time_established(now)
         self._owner.touch(self, now)
@@ -339,16 +327,10 @@ class Connection:
     def _on_time_established(self, now: float) -> None:
         self._sending.on_time(now)
         unanswered = self._sending.unacknowledged and now >= self._sending.progress_s + GIVE_UP_S
-        silent = self._probes and now >= self._heard_s + self._idle_s + PROBE_GIVE_UP_S
-        if unanswered or silent:
+        if unanswered or self._silence.over(now):
             self._fail(CloseReason.TIMEOUT)
-        elif now >= self._probe_s:
-            self._probe_wanted = True
-            self._probes += 1
-            self._probe_s = now + self._probe_interval()
-
-    def _probe_interval(self) -> float:
-        return min(HIGHEST_S, self._sending.round_trip.timeout_s * (1 << min(self._probes, 8)))
+        else:
+            self._silence.on_time(now, self._sending.round_trip.timeout_s)
 
     # -- what goes
 
@@ -359,12 +341,12 @@ class Connection:
         if self.state in HALF_OPEN:
             return self._emit_syn(now)
         going = [self._sent_packet(now, sent) for sent in self._sending.transmit(now, self.state in SENDS_FIN)]
-        if self._sending.blocked and not self._probes:
-            self._probe_s = min(self._probe_s, now + self._probe_interval())
+        if self._sending.blocked:
+            self._silence.blocked(now, self._sending.round_trip.timeout_s)
         due = self._receiving.acknowledge_s
-        if self._probe_wanted or (due is not None and due <= now):
-            going.append(self._control(packet.PROBE if self._probe_wanted else packet.ACK))
-            self._probe_wanted = False
+        if self._silence.probe_wanted or (due is not None and due <= now):
+            going.append(self._control(packet.PROBE if self._silence.probe_wanted else packet.ACK))
+            self._silence.probe_wanted = False
             self._receiving.acknowledged(now, by_control=True)
         return going
 

@@ -12,7 +12,7 @@ MAX_QUEUED_KEYS: Final = 4096  # waiting in one connection
 PLAUSIBLE_SPAN: Final = 1 << 16  # how far behind an acknowledgement may be: the largest window
 
 GIVE_UP_S: Final = 60.0  # nothing that was sent is acknowledged for so long: the connection has failed
-HALF_OPEN_S: Final = 15.0  # a connection that a peer began
+HALF_OPEN_S: Final = 30.0  # a connection that a peer began
 IDLE_S: Final = 120.0  # silence after which the peer is asked whether it is there: 32 bytes of key a hop
 IDLE_STAGGER_S: Final = 20.0  # the passive end waits longer: being probed, it need not probe
 PROBE_GIVE_UP_S: Final = 45.0  # silence after the first probe

@@ -29,7 +29,7 @@ from appliance.transport.events import Closed, Discard, Event, KeysArrived
 from appliance.transport.outgoing import Outgoing, wrap
 from appliance.transport.owner import UnknownConnection
 from appliance.transport.packet import Segment
-from appliance.transport.states import OVER, State
+from appliance.transport.states import State
 from appliance.transport.timers import Timers
 
 __all__ = ["Endpoint", "Outgoing"]
@@ -67,8 +67,8 @@ class Endpoint:
 
     @property
     def connections(self) -> tuple[Connection, ...]:
-        """Every connection that is not closed."""
-        return tuple(known for known in self._connections.values() if known.state not in OVER)
+        """Every connection that the owner has and that has not ended in Closed."""
+        return tuple(known for known in self._connections.values() if known.announced)
 
     def listen(self, port: int, window: int | None = None) -> None:
         """Accept connections to a port, 1..65535, offering `window` keys (see Connection.set_window) at
@@ -157,8 +157,6 @@ class Endpoint:
             return
         if outer.protocol != network.PROTOCOL_QKDTL:
             raise RemoteProtocolError("network-protocol", str(outer.protocol))
-        if not is_node(outer.source) or outer.source == self.address:
-            raise RemoteProtocolError("network-source", str(outer.source))
         length = outer.length_bytes - (len(data) - len(outer.payload))
         segment = packet.parse(outer.payload, length, int(outer.source), int(outer.destination))
         if len(handles) != len(segment.key_ids):
@@ -167,6 +165,8 @@ class Endpoint:
 
     def _receive_segment(self, source: IPv4Address, segment: Segment, handles: Sequence[int], marked: bool) -> None:
         connection = self._connections.get((segment.destination_port, source, segment.source_port))
+        if connection is None and (not is_node(source) or source == self.address):
+            raise RemoteProtocolError("network-source", str(source))
         if segment.flags == packet.SYN and self._is_new(connection, segment):
             self._accept(source, segment)
             return

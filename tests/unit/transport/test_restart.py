@@ -188,7 +188,8 @@ def test_restarts_at_any_point(seed: int, restarts: list[tuple[bool, float]]) ->
     for connection in live:
         sent = world.send(connection, 5)
         world.run(10)
-        assert all(world.confirmed[key] for key in sent)
+        reset = world.node(0).closed.get(connection) is CloseReason.RESET  # every answer to SYN|ACK was lost
+        assert all(world.lost[key] if reset else world.confirmed[key] for key in sent)
 
 
 def test_half_open_connections_are_limited_and_forgotten() -> None:
@@ -202,11 +203,12 @@ def test_half_open_connections_are_limited_and_forgotten() -> None:
     target = world.node(0).endpoint
     for to, clear, handles in [entry for entry in world.history if entry[0] == target.address]:
         world.deliver(to, clear, handles)
-    assert len(target.connections) == MAX_HALF_OPEN
+    assert len(target._connections) == MAX_HALF_OPEN
+    assert target.connections == ()
     assert target.dropped["half-open-limit"] == 9 * (MAX_HALF_OPEN_PER_NODE + 5) - MAX_HALF_OPEN
     target.outgoing()
     world.run(HALF_OPEN_S + 1)
-    assert target.connections == ()
+    assert not target._connections
     assert world.node(0).accepted == []
     assert not world.node(0).closed  # nobody was told of them, so nobody is told of their end
 
@@ -250,3 +252,22 @@ def test_what_the_path_cannot_carry_is_refused() -> None:
     endpoint.connect(0.0, 0, TWO, 7)  # asks for no rate
     first.abort(0.0)
     endpoint.connect(0.0, 0, TWO, 7, Qos(rate_bps=1000))
+
+
+def test_an_end_that_gave_up_on_the_set_up_tells_the_other() -> None:
+    """The client stands, its acknowledgements are lost; the server's reset comes through."""
+    world = World(1)
+    server = world.node(1).endpoint
+    server.listen(7)
+    connection = world.connect(0, 1, 7)
+    world.run(0.015)
+    world.faults.loss = 1.0
+    world.deliver(ONE, world.history[1][1], ())  # the SYN|ACK
+    world.run(HALF_OPEN_S - 1)
+    assert world.node(0).opened == [connection]
+    assert world.node(1).accepted == []
+    world.run(2)
+    to, reset, handles = world.history[-1]
+    world.deliver(to, reset, handles)
+    world.flush()
+    assert world.node(0).closed == {connection: CloseReason.RESET}
