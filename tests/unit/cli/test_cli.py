@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -250,9 +252,30 @@ def test_help_names_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"    {command} " in out
 
 
+def key_words(units: Units, *more: object) -> tuple[object, ...]:
+    return ("--config", units.config, "key", "--to", "1.1.0.5", "--port", "7000", *more)
+
+
 def test_a_key_needs_a_sensible_length(units: Units, qbb: Run) -> None:
-    words = ("--config", units.config, "key", "--to", "1.1.0.5", "--port", "7000", "--bits", "100")
-    assert "100 bits: a key has 64 to 8192 bits, a multiple of 8" in qbb(*words)[2]
+    assert "100 bits: a key has 64 to 8192 bits, a multiple of 8" in qbb(*key_words(units, "--bits", "100"))[2]
+
+
+def test_a_key_needs_the_keys_service(units: Units, qbb: Run) -> None:
+    code, out, err = qbb(*key_words(units))
+    assert (code, out) == (1, "")
+    assert f"qbb-keys does not answer at {units.directory}/pfkey.sock (No such file or directory)" in err
+
+
+def test_a_keys_service_that_ends_the_connection_is_named(units: Units, qbb: Run) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(units.directory / "pfkey.sock"))
+        listener.listen()
+        thread = threading.Thread(target=lambda: listener.accept()[0].close())
+        thread.start()
+        code, _, err = qbb(*key_words(units))
+        thread.join()
+    assert code == 1
+    assert "qbb: qbb-keys: the keys service ended the connection\n" in err
 
 
 def test_a_reader_that_goes_away_is_no_error(units: Units) -> None:
