@@ -29,7 +29,8 @@ enum qbb_arrival qbb_arrivals_classify(const qbb_arrivals *arrivals, uint32_t lo
         int arrived = (arrivals->bits[*number % QBB_NUMBERS_AHEAD / 64] & bit(*number)) != 0;
         return arrived ? QBB_ARRIVAL_OLD : QBB_ARRIVAL_NEW;
     }
-    return ahead >> 31 ? QBB_ARRIVAL_OLD : QBB_ARRIVAL_FAR;
+    uint32_t behind = (uint32_t)arrivals->cumulative - low;
+    return behind >> 31 || behind >= arrivals->cumulative ? QBB_ARRIVAL_FAR : QBB_ARRIVAL_OLD;
 }
 
 void qbb_arrivals_add(qbb_arrivals *arrivals, uint64_t number)

@@ -1,33 +1,23 @@
-/* CHECK: prints what does not hold and where, and ends the test. A test program exits 0 when all holds. */
+/* One macro for C tests: says where, and ends with failure. */
 #ifndef QBB_CHECK_H
 #define QBB_CHECK_H
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CHECK(what)                                                          \
-    do {                                                                     \
-        if (!(what)) {                                                       \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);       \
-            exit(1);                                                         \
-        }                                                                    \
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) { \
+            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition); \
+            exit(1); \
+        } \
     } while (0)
 
-static inline int all_zero(const void *memory, size_t length)
-{
-    const uint8_t *bytes = memory;
-    for (size_t i = 0; i < length; i++)
-        if (bytes[i])
-            return 0;
-    return 1;
-}
-
-/* Repeatable pseudo-random numbers (xorshift64*). */
-static inline uint64_t next_random(uint64_t *state)
-{
-    *state ^= *state >> 12;
-    *state ^= *state << 25;
-    *state ^= *state >> 27;
-    return *state * 0x2545f4914f6cdd1du;
-}
+#define CHECK_EQUAL(found, expected) \
+    do { \
+        long long f_ = (long long)(found), e_ = (long long)(expected); \
+        if (f_ != e_) { \
+            fprintf(stderr, "%s:%d: %s is %lld, expected %s, %lld\n", __FILE__, __LINE__, #found, f_, #expected, e_); \
+            exit(1); \
+        } \
+    } while (0)
 #endif

@@ -1,5 +1,5 @@
 /* Memory for tests and benchmarks: zeroed and aligned, and mirrored as the key buffers need it (io/keymem.h without the
- * locking, so that many ends fit under any limit). */
+ * locking, so that many ends fit under any limit); repeatable random numbers. */
 #ifndef QBB_MIRROR_H
 #define QBB_MIRROR_H
 #ifndef _GNU_SOURCE
@@ -35,5 +35,23 @@ static inline uint8_t *mirrored(size_t bytes)
 static inline void unmirrored(uint8_t *memory, size_t bytes)
 {
     munmap(memory, 2 * bytes);
+}
+
+static inline int all_zero(const void *memory, size_t length)
+{
+    const uint8_t *bytes = memory;
+    for (size_t i = 0; i < length; i++)
+        if (bytes[i])
+            return 0;
+    return 1;
+}
+
+/* Repeatable pseudo-random numbers (xorshift64*). */
+static inline uint64_t next_random(uint64_t *state)
+{
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    return *state * 0x2545f4914f6cdd1du;
 }
 #endif

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "mirror.h"
 #include "packet.h"
 #include "qkd.h"
 
