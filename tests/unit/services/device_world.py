@@ -171,15 +171,25 @@ class Node:
 class World:
     """Two nodes on one fibre that makes a few hundred blocks a second."""
 
-    def __init__(self, directory: Path, extra: str = "") -> None:
-        self.fibre_address = f"unix:{directory}/fibre.sock"
-        words = [sys.executable, "-m", "appliance.devices.fibre", "--socket", self.fibre_address]
-        words += ["--distance-km", "25", "--speed", "400", "--interval-s", "0.1", "--block-bytes", "4096"]
-        self.fibre = subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE)
-        assert self.fibre.stdout is not None
-        assert b"25 km" in self.fibre.stdout.readline()
+    def __init__(self, directory: Path, extra: str = "", address: str = "") -> None:
+        self.fibre_address = address or f"unix:{directory}/fibre.sock"
+        self.fibre = self.start_fibre()
         self.alice = Node(directory, "alice", "10.9.0.1", "10.9.0.2", self.fibre_address, extra)
         self.bob = Node(directory, "bob", "10.9.0.2", "10.9.0.1", self.fibre_address, extra)
+
+    def start_fibre(self) -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-m", "appliance.devices.fibre", "--socket", self.fibre_address]
+        words += ["--distance-km", "25", "--speed", "400", "--interval-s", "0.1", "--block-bytes", "4096"]
+        fibre = subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE)
+        assert fibre.stdout is not None
+        assert b"25 km" in fibre.stdout.readline()
+        return fibre
+
+    def stop_fibre(self) -> None:
+        self.fibre.terminate()
+        self.fibre.wait(10)
+        assert self.fibre.stdout is not None
+        self.fibre.stdout.close()
 
     def start(self) -> None:
         self.alice.start()
@@ -194,7 +204,4 @@ class World:
     def close(self) -> None:
         self.alice.close()
         self.bob.close()
-        self.fibre.terminate()
-        self.fibre.wait(10)
-        if self.fibre.stdout is not None:
-            self.fibre.stdout.close()
+        self.stop_fibre()

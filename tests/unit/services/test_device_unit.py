@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from appliance.services import control
-from tests.unit.services.device_world import World, wait_for
+from tests.unit.services.device_world import ENVIRONMENT, Node, World, wait_for
 
 
 @pytest.fixture
@@ -134,8 +137,6 @@ def test_the_fibre_has_two_ends(world: World, tmp_path: Path) -> None:
     world.start()
     wait_for(lambda: world.ask("status")["ends"] == ["alice", "bob"], "both ends")
     third = tmp_path / "carol"
-    from tests.unit.services.device_world import Node
-
     carol = Node(tmp_path, "carol", "10.9.0.3", "10.9.0.1", world.fibre_address)
     try:
         carol.start()
@@ -166,3 +167,60 @@ def test_the_control_socket_goes_with_the_unit(world: World) -> None:
     world.alice.stop()
     with pytest.raises(control.NoAnswer, match="device-dev does not answer"):
         control.ask(path, "status")
+
+
+def test_a_restarted_fibre_goes_on_with_higher_ids(world: World) -> None:
+    world.start()
+    wait_for(lambda: len(world.common()) >= 5, "blocks of the first fibre")
+    world.stop_fibre()
+    wait_for(lambda: world.alice.status()["state"] == "no fibre", "its loss to be seen")
+    before = set(world.alice.plane.blocks) | set(world.bob.plane.blocks)
+    world.fibre = world.start_fibre()
+    fresh = wait_for(lambda: world.common() - before, "blocks of the second fibre")
+    assert min(fresh) > max(before)
+    assert all(world.alice.plane.blocks[id] == world.bob.plane.blocks[id] for id in fresh)
+    assert "fibre-lost" in world.alice.journal()
+
+
+def test_a_killed_unit_comes_back(world: World) -> None:
+    world.start()
+    wait_for(lambda: len(world.common()) >= 5, "blocks")
+    assert world.alice.process is not None
+    world.alice.process.kill()
+    world.alice.process.wait(10)
+    before = set(world.bob.plane.blocks)
+    world.alice.start()
+    fresh = wait_for(lambda: world.common() - before, "blocks after the restart")
+    assert all(world.alice.plane.blocks[id] == world.bob.plane.blocks[id] for id in fresh)
+
+
+def test_the_fibre_reaches_virtual_machines_by_tcp(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    world = World(tmp_path, address=f"tcp:127.0.0.1:{port}")
+    try:
+        world.start()
+        common = wait_for(world.common, "a common block")
+        assert all(world.alice.plane.blocks[id] == world.bob.plane.blocks[id] for id in common)
+    finally:
+        world.close()
+
+
+def run_unit(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "appliance.services.device", *(str(word) for word in words)]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_wrong_configuration_ends_the_unit_with_every_problem(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text('[node]\nname = "A"\n')
+    run = run_unit("dev", "--config", tmp_path / "node.toml")
+    assert run.returncode == 78
+    assert 'node.toml:2: node.name: "A" cannot be a name' in run.stderr
+    assert "node.toml:1: node.address: is missing" in run.stderr
+    assert run.stderr.count("configuration-refused") == 2
+
+
+def test_a_device_that_is_not_configured_is_refused(world: World) -> None:
+    run = run_unit("other", "--config", world.alice.config)
+    assert run.returncode == 78
+    assert "there is no device other" in run.stderr
