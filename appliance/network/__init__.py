@@ -11,5 +11,6 @@ habits fit.
 
 Departures from the paper: TTL counts hops, as everywhere since, not seconds. Fragments do not exist: the
 network-wide MTU is 1,280 bytes, relays never cut, and a packet that claims to be a fragment is dropped.
-Options are skipped.
+So is one with
+options.
 """

@@ -81,10 +81,7 @@ def parse(payload: bytes) -> IcmpError:
         raise RemoteProtocolError("icmp-type", str(kind))
     quote = payload[_HEADER.size :]
     header_bytes = (quote[0] & 15) * 4
-    if (
-        quote[0] >> 4 != network.VERSION
-        or not network.HEADER_BYTES <= header_bytes <= len(quote) - QUOTED_BYTES
-    ):
+    if quote[0] >> 4 != network.VERSION or not network.HEADER_BYTES <= header_bytes <= len(quote) - QUOTED_BYTES:
         raise RemoteProtocolError("icmp-quote")
     source, destination = IPv4Address(quote[12:16]), IPv4Address(quote[16:20])
     quoted = quote[header_bytes : header_bytes + QUOTED_BYTES]

@@ -6,10 +6,11 @@
     | TTL           | Protocol      | Header checksum                               |
     | Source address                                                                |
     | Destination address                                                           |
-    | Options, if IHL > 5                                                           |
 
-ToS: three bits of precedence (our priority), and the two bits of explicit congestion notification (RFC 3168).
-The payload may be shorter than the length says: of a key packet, Python sees the clear part alone.
+No options and no fragments: nothing in the network makes them, and the data plane forwards none
+(csrc/core/qkd.c). ToS: three bits of precedence (our priority), and the two bits of explicit congestion
+notification (RFC 3168). The payload may be shorter than the length says: of a key packet, Python sees the
+clear part alone.
 """
 
 from __future__ import annotations
@@ -32,9 +33,8 @@ PROTOCOL_OSPF = 89
 PROTOCOL_QKDTL = 253  # RFC 3692: for experimentation
 
 _HEADER = struct.Struct("!BBHHHBBHII")
-_CHECKSUM_AT = 10
 _VERSION_IHL = VERSION << 4 | HEADER_BYTES // 4
-_FRAGMENT_BITS = 0x3FFF  # more-fragments flag and offset; don't-fragment may stand
+_FRAGMENT_BITS = 0xBFFF  # all but don't-fragment
 
 
 class Ecn(IntEnum):
@@ -103,15 +103,12 @@ def parse(data: bytes) -> NetworkPacket:
     """
     if len(data) < HEADER_BYTES:
         raise RemoteProtocolError("network-short", f"{len(data)} bytes")
-    first, type_of_service, length, _, fragment, ttl, protocol, _, source, destination = _HEADER.unpack_from(
-        data
-    )
+    first, type_of_service, length, _, fragment, ttl, protocol, _, source, destination = _HEADER.unpack_from(data)
     if first >> 4 != VERSION:
         raise RemoteProtocolError("network-version", str(first >> 4))
-    header_bytes = (first & 15) * 4
-    if not HEADER_BYTES <= header_bytes <= len(data):
-        raise RemoteProtocolError("network-header-length", str(header_bytes))
-    if internet_checksum(data[:header_bytes]) != 0:
+    if first != _VERSION_IHL:
+        raise RemoteProtocolError("network-header-length", str((first & 15) * 4))
+    if internet_checksum(data[:HEADER_BYTES]) != 0:
         raise RemoteProtocolError("network-checksum")
     if not len(data) <= length <= MTU_BYTES:
         raise RemoteProtocolError("network-length", f"says {length}, {len(data)} are here")
@@ -123,7 +120,7 @@ def parse(data: bytes) -> NetworkPacket:
         IPv4Address(source),
         IPv4Address(destination),
         protocol,
-        data[header_bytes:],
+        data[HEADER_BYTES:],
         length,
         ttl,
         type_of_service,

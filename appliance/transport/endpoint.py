@@ -157,7 +157,7 @@ class Endpoint:
             return
         if outer.protocol != network.PROTOCOL_QKDTL:
             raise RemoteProtocolError("network-protocol", str(outer.protocol))
-        length = outer.length_bytes - (len(data) - len(outer.payload))
+        length = outer.length_bytes - network.HEADER_BYTES
         segment = packet.parse(outer.payload, length, int(outer.source), int(outer.destination))
         if len(handles) != len(segment.key_ids):
             raise RemoteProtocolError("segment-handles", f"{len(segment.key_ids)} keys, {len(handles)} handles")

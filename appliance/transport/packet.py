@@ -47,7 +47,6 @@ _PSEUDO = struct.Struct("!IIHH")
 _KEY_PREFIX = struct.Struct("!HH")
 _TAGS = struct.Struct("!QQ")
 _QOS = struct.Struct("!IIIB")
-_CHECKSUM_AT = 18
 
 
 class Flag(IntFlag):

@@ -11,6 +11,7 @@ from transport_pipe import World
 
 from appliance.network import icmp
 from appliance.network.errors import LocalProtocolError
+from appliance.transport import packet
 from appliance.transport.admission import AdmissionRefused, Qos
 from appliance.transport.constants import (
     HALF_OPEN_S,
@@ -22,6 +23,8 @@ from appliance.transport.constants import (
 )
 from appliance.transport.endpoint import Endpoint
 from appliance.transport.events import CloseReason, Discard
+from appliance.transport.outgoing import wrap
+from appliance.transport.packet import Segment
 from appliance.transport.states import State
 
 ONE, TWO = IPv4Address("1.1.0.1"), IPv4Address("1.1.0.5")
@@ -271,3 +274,21 @@ def test_an_end_that_gave_up_on_the_set_up_tells_the_other() -> None:
     world.deliver(to, reset, handles)
     world.flush()
     assert world.node(0).closed == {connection: CloseReason.RESET}
+
+
+@pytest.mark.parametrize(("sequence", "acknowledgement"), [(0, 0), (1, 0), (0, 1), (2**31, 0), (0, 2**31)])
+def test_a_reset_without_tags_must_fit_both_sequences(sequence: int, acknowledgement: int) -> None:
+    """Offsets from the right numbers: only none is believed."""
+    world = opened()
+    (connection,) = world.node(0).opened
+    right = Segment(7, 9, world.node(1).accepted[0].tag + 1, connection.tag + 1, packet.RST)
+    right.sequence += sequence
+    right.acknowledgement += acknowledgement
+    world.deliver(ONE, wrap(int(TWO), int(ONE), right).clear, ())
+    world.flush()
+    believed = (sequence, acknowledgement) == (0, 0)
+    assert world.node(0).closed == ({connection: CloseReason.RESET} if believed else {})
+    assert world.node(0).endpoint.dropped["segment-reset"] == (not believed)
+    forged = Segment(7, 9, 0, 0, packet.RST, sender_tag=1, receiver_tag=connection.tag)
+    world.deliver(ONE, wrap(int(TWO), int(ONE), forged).clear, ())
+    assert (connection.state is State.CLOSED) == believed

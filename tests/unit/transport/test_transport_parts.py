@@ -170,6 +170,16 @@ def test_timers_never_miss_and_do_not_pile_up(steps: list[tuple[int, float, floa
     assert timers.next() is None
 
 
+def test_timers_keep_few_entries_for_one_owner() -> None:
+    """As a connection does: an acknowledgement soon, then only a time-out that keeps moving away."""
+    timers = Timers[str]()
+    for step in range(10_000):
+        timers.set("connection", step + 500.0)
+        timers.set("connection", step + 0.5)
+        assert timers.due(step + 1.0) == ["connection"]
+        assert len(timers._heap) <= 3
+
+
 def test_the_table_leads_from_everywhere_to_the_end() -> None:
     reached = {State.CLOSED}
     for _ in State:

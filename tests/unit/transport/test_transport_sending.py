@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from uuid import UUID
 
 import pytest
 from transport_pipe import World
 
+from appliance.network.errors import RemoteProtocolError
 from appliance.transport import congestion
 from appliance.transport.admission import Qos
 from appliance.transport.connection import Connection
+from appliance.transport.receiver import Receiving
 from appliance.transport.rtt import LOWEST_S
+from appliance.transport.sender import Sending
 
 RTT_S = 0.02
 
@@ -131,3 +135,73 @@ def test_acknowledgements_are_first_immediate_then_delayed() -> None:
     assert times[0] == pytest.approx(1001.02, abs=0.011)
     assert all(0.03 < later - earlier < 0.06 for earlier, later in pairwise(times))
     assert 20 <= len(times) <= 26
+
+
+def one_sent(count: int = 1) -> Sending:
+    """A sender with an open window that has sent `count` segments of one key each, at 0, 1, 2 ... seconds."""
+    sending = Sending(1, None)
+    sending.on_window(1, 1000)
+    for index in range(count):
+        sending.enqueue([(UUID(int=index), index, 32)])
+        assert len(sending.transmit(float(index), finish=False)) == 1
+    return sending
+
+
+def test_karns_rule() -> None:
+    sending = one_sent()
+    sending.on_time(1.0)
+    (again,) = sending.transmit(1.0, finish=False)
+    assert (again.times_sent, again.handles) == (2, (0,))
+    assert sending.on_acknowledgement(1.01, 2, ()) == [again]
+    assert sending.round_trip.smoothed_s is None
+    assert sending.round_trip.timeout_s == 2.0  # and stays backed off
+    sending.enqueue([(UUID(int=9), 9, 32)])
+    sending.transmit(2.0, finish=False)
+    sending.on_acknowledgement(2.1, 3, ())
+    assert sending.round_trip.smoothed_s == pytest.approx(0.1)
+
+
+def test_a_loss_reduces_the_window_once_a_flight() -> None:
+    sending = one_sent(8)
+    before = sending.congestion.window_bytes
+    confirmed = sending.on_acknowledgement(7.1, 1, [(3, 9)])  # numbers 1 and 2 are missing
+    assert len(confirmed) == 6
+    assert sorted(sending.lost) == [1, 2]
+    assert sending.congestion.window_bytes == pytest.approx(before * congestion.DECREASE)
+    assert sending.congestion.in_flight_bytes == 0
+    assert [sent.start for sent in sending.transmit(7.2, finish=True)] == [1, 2, 9]
+
+
+def test_acknowledging_what_was_not_sent_is_a_fault_of_the_peer() -> None:
+    sending = one_sent(3)
+    assert sending.restore(4) == 4
+    for wrong in (5, 0, 2**31, 2**32 - 1):
+        with pytest.raises(RemoteProtocolError, match="acknowledgement"):
+            sending.restore(wrong)
+
+
+def test_sack_of_half_a_segment_confirms_nothing() -> None:
+    sending = Sending(1, None)
+    sending.on_window(1, 1000)
+    sending.enqueue([(UUID(int=index), index, 32) for index in range(10)])
+    sending.transmit(0.0, finish=False)
+    assert sending.on_acknowledgement(0.1, 1, [(1, 10)]) == []
+    assert sending.on_acknowledgement(0.1, 1, [(50, 40), (2**31, 2**31 + 5)]) == []
+    assert len(sending.on_acknowledgement(0.1, 1, [(1, 11)])) == 1
+
+
+def test_a_receiver_takes_nothing_from_before_or_beyond() -> None:
+    receiving = Receiving(1_000_000)
+    assert receiving.on_keys(0.0, 1_000_000, 5, marked=False)
+    assert not receiving.on_keys(0.0, 1_000_000, 5, marked=False)
+    for sequence in (1_000_000 - 2**17, 1_000_005 + receiving.window, 5):
+        with pytest.raises(RemoteProtocolError):
+            receiving.on_keys(0.0, sequence, 1, marked=False)
+    receiving.on_fin(0.0, 1_000_007)
+    with pytest.raises(RemoteProtocolError):
+        receiving.on_keys(0.0, 1_000_007, 1, marked=False)  # after the last
+    with pytest.raises(RemoteProtocolError):
+        receiving.on_fin(0.0, 1_000_008)
+    assert not receiving.finished
+    assert receiving.on_keys(0.0, 1_000_005, 2, marked=False)
+    assert receiving.finished
