@@ -53,7 +53,7 @@ class Reader:
         return Problem(label, wrong, right, self.source, line)
 
     def tables(self, parent: Mapping[str, Any], table: Table, place: Place, label: str) -> Any:
-        """The parsed table, or the tuple of tables where many are allowed; None where anything is wrong."""
+        """The parsed table (None when anything in it is wrong), or the good ones where many are allowed."""
         value = parent.get(table.name, [] if table.many else {})
         place = (*place, table.name)
         label = f"{label}.{table.name}" if label else table.name
@@ -61,12 +61,14 @@ class Reader:
             return self.table(value, table, place, label)
         if not isinstance(value, list):
             self.complain(place, label, "is not a list of tables", f"[[{table.name}]] is wanted")
-            return None
+            return ()
+        if table.needed and not value:
+            self.complain(place, label, "there is none", f"at least one [[{table.name}]] is wanted")
         read = [
             self.table(item, table, (*place, position), self._named(label, item, position))
             for position, item in enumerate(value)
         ]
-        return None if None in read else tuple(read)
+        return tuple(item for item in read if item is not None)
 
     @staticmethod
     def _named(label: str, item: object, position: int) -> str:
@@ -128,33 +130,31 @@ def _duplicates(owned: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, st
         seen.setdefault(claim, label)
 
 
-def _across(config: NodeConfig) -> Iterator[tuple[str, str, str]]:
-    """What only the whole configuration can show: (label, wrong, right)."""
-    links = [(f'link "{link.name}"', link) for link in config.links]
-    if not links:
-        yield "link", "there is none", "a node has at least one [[link]]"
+def _across(read: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What only several tables together can show, of those that could be read: (label, wrong, right)."""
+    links = [(f'link "{link.name}"', link) for link in read["link"]]
+    rules = read["keys"].clients if read["keys"] is not None else ()
     yield from _duplicates((label, f"name {link.name}") for label, link in links)
     yield from _duplicates((label, f"peer {link.peer}") for label, link in links)
     yield from _duplicates((label, f"listen {link.channel} {link.listen}") for label, link in links)
     yield from _duplicates(
-        (f'{label}.device "{device.name}"', f"name {device.name}")
-        for label, link in links
-        for device in link.devices
+        (f'{label}.device "{device.name}"', f"name {device.name}") for label, link in links for device in link.devices
     )
-    yield from _duplicates(
-        (f'keys.client "{rule.name}"', f"name {rule.name}") for rule in config.keys.clients
-    )
+    yield from _duplicates((f'keys.client "{rule.name}"', f"name {rule.name}") for rule in rules)
     for label, link in links:
-        if link.peer == config.address:
+        if read["node"] is not None and link.peer == read["node"]["address"]:
             yield f"{label}.peer", f"{link.peer} is this node", "the neighbour's node address is wanted"
-    names = [link.name for link in config.links]
-    for position, route in enumerate(config.routes, 1):
-        if route.link not in names:
-            yield (
-                f"route number {position}",
-                f'there is no link "{route.link}"',
-                f"links are {', '.join(names)}",
-            )
+    names = [link.get("name") for link in _raw_tables(document, "link")]
+    listed = ", ".join(str(name) for name in names)
+    for position, route in enumerate(_raw_tables(document, "route"), 1):
+        if isinstance(route.get("link"), str) and route["link"] not in names:
+            yield f"route number {position}", f"there is no link {shorten(route['link'])}", f"links are {listed}"
+
+
+def _raw_tables(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """As written, also those that could not be read."""
+    found = document.get(name)
+    return [item if isinstance(item, dict) else {} for item in found] if isinstance(found, list) else []
 
 
 def parse(text: str, source: str = "") -> NodeConfig:
@@ -166,15 +166,10 @@ def parse(text: str, source: str = "") -> NodeConfig:
     reader = Reader(text, source)
     reader._unknown(document, [table.name for table in schema.TABLES], (), "")
     read = {table.name: reader.tables(document, table, (), "") for table in schema.TABLES}
+    reader.problems += [reader.placed(*problem) for problem in _across(read, document)]
     if reader.problems:
         raise ConfigurationErrors(reader.problems)
-    config = NodeConfig(
-        **read["node"], links=read["link"], routes=read["route"], keys=read["keys"], source=source
-    )
-    problems = [reader.placed(*problem) for problem in _across(config)]
-    if problems:
-        raise ConfigurationErrors(problems)
-    return config
+    return NodeConfig(**read["node"], links=read["link"], routes=read["route"], keys=read["keys"], source=source)
 
 
 def _syntax_problem(error: Exception, source: str) -> Problem:
@@ -211,9 +206,7 @@ def check_secrets(config: NodeConfig) -> list[Problem]:
             continue
         wrong, right = _secret_fault(link.secret)
         if wrong:
-            problems.append(
-                Problem(f'link "{link.name}".secret', f"{link.secret} {wrong}", right, config.source)
-            )
+            problems.append(Problem(f'link "{link.name}".secret', f"{link.secret} {wrong}", right, config.source))
     return problems
 
 

@@ -40,9 +40,7 @@ class Setting:
     secret: bool = False  # names a file with a secret: 0600, never printed itself
 
 
-Rule = Callable[
-    [Mapping[str, Any]], Iterator[tuple[str, str, str]]
-]  # (setting, what is wrong, what is right)
+Rule = Callable[[Mapping[str, Any]], Iterator[tuple[str, str, str]]]  # (setting, what is wrong, what is right)
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,7 @@ class Table:
     settings: tuple[Setting, ...]
     tables: tuple[Table, ...] = ()
     rules: tuple[Rule, ...] = ()
+    needed: bool = False  # of many, at least one
 
 
 def chunk_for_rate(key_rate_bps: int) -> int:
@@ -175,6 +174,7 @@ LINK = Table(
         _increasing("keepalive_s", "dead_after_s"),
         _increasing("ack_delay_s", "rto_s", "rto_max_s"), _ends_differ,
     ),
+    needed=True,
 )  # fmt: skip
 
 ROUTE = Table(

@@ -109,9 +109,7 @@ def _within(number: int | float, low: int | float, high: int | float, show: Call
 def _show_scaled(units: Mapping[str, int]) -> Callable[[int], str]:
     def show(number: int) -> str:
         unit = (
-            max((u for u in units if number % units[u] == 0), key=lambda u: units[u])
-            if number
-            else next(iter(units))
+            max((u for u in units if number % units[u] == 0), key=lambda u: units[u]) if number else next(iter(units))
         )
         return quote(f"{number // units[unit]} {unit}")
 
@@ -175,9 +173,7 @@ def fraction(low: float, high: float) -> Kind:
         _within(value, low, high, str)
         return float(value)
 
-    return Kind(
-        "fraction", f"a number from {low} to {high} is wanted", parse, lambda value: repr(float(value))
-    )
+    return Kind("fraction", f"a number from {low} to {high} is wanted", parse, lambda value: repr(float(value)))
 
 
 def choice(*allowed: str) -> Kind:
@@ -258,9 +254,7 @@ def _parse_mode(value: object) -> int:
 
 def _parse_port_range(value: object) -> PortRange:
     match = (
-        re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", str(value), re.ASCII)
-        if not isinstance(value, bool)
-        else None
+        re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", str(value), re.ASCII) if not isinstance(value, bool) else None
     )
     if match is None:
         raise WrongValue(f"{shorten(value)} is neither a port nor first-last")

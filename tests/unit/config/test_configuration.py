@@ -165,9 +165,24 @@ def test_what_is_wrong_is_named(old: str, new: str, words: str) -> None:
     assert any(words in line for line in told), told
 
 
+def test_problems_across_tables_are_told_beside_those_inside() -> None:
+    text = WHOLE.replace('peer = "1.1.0.9"', 'peer = "1.1.0.5"').replace("qber_alarm = 0.08", "qber_alarm = 8")
+    text = text.replace("1.1.0.0/16", "x").replace('name = "alice"', 'name = "Alice"').replace('"charon"', '"a b"')
+    text += '[[link]]\nname = "oslo"\npeer = "1.1.0.5"\nlisten = "192.0.2.1:7302"\nremote = "192.0.2.9:1"\n'
+    assert [line.split(": ")[1] for line in problems(text)] == [
+        "node.name",
+        'link "paris".device "paris-1".qber_alarm',
+        "route number 1.prefix",
+        'keys.client "a b".name',
+        'keys.client "a b".user',
+        'link "oslo"',
+        'link "oslo"',
+    ]
+
+
 def test_a_node_without_links_is_refused() -> None:
     assert problems('[node]\nname = "a"\naddress = "1.1.0.1"\n') == [
-        "node.toml: link: there is none; a node has at least one [[link]]"
+        "node.toml: link: there is none; at least one [[link]] is wanted"
     ]
 
 

@@ -217,7 +217,8 @@ def test_a_wrong_configuration_ends_the_unit_with_every_problem(tmp_path: Path) 
     assert run.returncode == 78
     assert 'node.toml:2: node.name: "A" cannot be a name' in run.stderr
     assert "node.toml:1: node.address: is missing" in run.stderr
-    assert run.stderr.count("configuration-refused") == 2
+    assert "link: there is none" in run.stderr
+    assert run.stderr.count("configuration-refused") == 3
 
 
 def test_a_device_that_is_not_configured_is_refused(world: World) -> None:
