@@ -43,7 +43,7 @@ class Splitter:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes | bytearray) -> list[tuple[dict[str, Any], bytearray]]:
+    def feed(self, data: bytes | bytearray | memoryview) -> list[tuple[dict[str, Any], bytearray]]:
         """Complete messages with their secrets, which the caller wipes. Raises WireError."""
         self._buffer += data
         messages = []
@@ -74,8 +74,8 @@ class Splitter:
 
 
 def wipe(buffer: bytearray, start: int = 0, end: int | None = None) -> None:
-    for position in range(start, len(buffer) if end is None else end):
-        buffer[position] = 0
+    end = len(buffer) if end is None else end
+    buffer[start:end] = bytes(end - start)
 
 
 def connect(address: str, timeout_s: float = 5.0) -> socket.socket:

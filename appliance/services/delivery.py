@@ -77,7 +77,7 @@ class Delivery:
             connection.connect(str(self._path))
         except OSError as error:
             connection.close()
-            self._later(f"not connected: {error.strerror}")
+            self._later(f"not connected: {error.strerror or error}")
             return
         self._socket = connection
         self._loop.watch(connection.fileno(), self._event)
@@ -180,7 +180,7 @@ class Delivery:
         except BlockingIOError:
             wanted = READ | WRITE
         except OSError as error:
-            self._lost(f"the connection to the data plane broke: {error.strerror}")
+            self._lost(f"the connection to the data plane broke: {error.strerror or error}")
             return
         self._loop.watch(self._socket.fileno(), self._event, wanted)
 

@@ -212,9 +212,13 @@ def main(words: list[str] | None = None) -> int:
     except KeyError:
         journal.write("configuration-refused", f"{options.config}: there is no device {options.name}")
         return startup.BAD_CONFIGURATION
-    startup.harden(node.runtime_directory)
     loop = Loop()
-    service = Service(loop, node, link, device)
+    try:
+        startup.harden(node.runtime_directory)
+        service = Service(loop, node, link, device)
+    except OSError as error:
+        journal.write("unit-failed", f"{error.strerror or error}: {error.filename or node.runtime_directory}")
+        return 1
     service.start()
     journal.write("unit-started", f"device {device.name} of link {link.name}", link=link.name, device=device.name)
     notify.ready(f"device {device.name} of link {link.name}")

@@ -1,7 +1,8 @@
 """device.sock: where QKD devices hand their blocks to the data plane (one SEQPACKET connection a device).
 
-A device says hello with its link and name, then sends blocks: a JSON message and a memory file with the bytes. The answer
-"accepted" comes after the block is durable; a refusal says whether to try again. Alarms and status come the same way.
+A device says hello with its link and name, then sends blocks: a JSON message and a memory file with the bytes. The
+answer "accepted" comes after the block is durable; a refusal says whether to try again. Alarms and status come the
+same way.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from appliance.devices.fibrewire import Splitter, WireError, connect, encode
+from appliance.devices.fibrewire import Splitter, WireError, connect, encode, wipe
 from appliance.services.runtime import Loop
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 5.0
@@ -28,6 +28,7 @@ class FibreEnd:
         self._loop, self._address, self._hello = loop, address, hello
         self._received, self._lost = received, lost
         self._splitter = Splitter()
+        self._buffer = bytearray(65536)
         self._socket: socket.socket | None = None
         self._retry_s = FIRST_RETRY_S
 
@@ -58,11 +59,14 @@ class FibreEnd:
     def _event(self, events: int) -> None:
         assert self._socket is not None
         try:
-            data = self._socket.recv(65536)
-            if not data:
+            count = self._socket.recv_into(self._buffer)
+            if not count:
                 self.drop("the fibre ended the connection")
                 return
-            for message, secret in self._splitter.feed(data):
+            with memoryview(self._buffer) as view:
+                messages = self._splitter.feed(view[:count])
+            wipe(self._buffer, 0, count)
+            for message, secret in messages:
                 self._handle(message, secret)
         except BlockingIOError:
             return

@@ -254,7 +254,7 @@ class KeysService:
             self._own_socket.unlink(missing_ok=True)
         self._control.close()
         if self.ring is not None:
-            self.ring.lose()
+            self.ring.lose(wipe=False)
         self.audit.close()
         self.shelf.close()
 

@@ -151,9 +151,10 @@ class RingLink:
         if packets:
             wake(self._from_keys)
 
-    def _drop_ring(self) -> None:
+    def _drop_ring(self, wipe: bool = True) -> None:
         if self._ring is not None:
-            self._ring.close()
+            if wipe:
+                self._ring.close()
             self._ring = None
         for fd in (self._to_keys, self._from_keys):
             if fd >= 0:
@@ -161,9 +162,9 @@ class RingLink:
                 os.close(fd)
         self._to_keys = self._from_keys = -1
 
-    def lose(self) -> None:
-        """The data plane is gone, or we go."""
-        self._drop_ring()
+    def lose(self, wipe: bool = True) -> None:
+        """The data plane is gone, or we go: then what we sent last is left in the ring for it to take."""
+        self._drop_ring(wipe)
         self._links, self._routes = {}, []
         if self._socket is not None:
             self._loop.forget(self._socket.fileno())

@@ -1,7 +1,7 @@
 """The key store of one link on disk: STATE/dataplane/LINK/ with `log`, `blocks/` and `burnt`.
 
-Everything is 0600 under a 0700 directory. Block bytes go between descriptors, files and key memory in C. `burnt` names the
-link secrets whose blocks may not be loaded again because a store that had them was discarded.
+Everything is 0600 under a 0700 directory. Block bytes go between descriptors, files and key memory in C. `burnt` names
+the link secrets whose blocks may not be loaded again because a store that had them was discarded.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class LinkStore:
     def blocks(self) -> dict[BlockName, int]:
         """Held blocks; what a crash left half written (another suffix) is destroyed."""
         held: dict[BlockName, int] = {}
-        for name in os.listdir(self.blocks_fd):
+        for name in os.listdir(self.blocks_fd):  # noqa: PTH208 - by descriptor
             try:
                 block = BlockName.parse(name.removesuffix(SUFFIX))
                 if not name.endswith(SUFFIX):

@@ -1,7 +1,7 @@
 """ring.sock: where the keys service gets the locked ring to the data plane, and hears of links and routes.
 
-One connection at a time: a new one replaces the old ring. The first message carries three descriptors: the shared memory
-of both rings and the two eventfds.
+One connection at a time: a new one replaces the old ring. The first message carries three descriptors: the shared
+memory of both rings and the two eventfds.
 """
 
 from __future__ import annotations

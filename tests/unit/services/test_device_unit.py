@@ -221,6 +221,13 @@ def test_a_wrong_configuration_ends_the_unit_with_every_problem(tmp_path: Path) 
     assert run.stderr.count("configuration-refused") == 3
 
 
+def test_a_unit_that_cannot_have_its_socket_says_so(world: World) -> None:
+    (world.alice.directory / "device-dev.control").mkdir()
+    run = run_unit("dev", "--config", world.alice.config)
+    assert run.returncode == 1
+    assert "critical: unit-failed: Is a directory" in run.stderr
+
+
 def test_a_device_that_is_not_configured_is_refused(world: World) -> None:
     run = run_unit("other", "--config", world.alice.config)
     assert run.returncode == 78
