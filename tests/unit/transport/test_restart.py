@@ -292,3 +292,18 @@ def test_a_reset_without_tags_must_fit_both_sequences(sequence: int, acknowledge
     forged = Segment(7, 9, 0, 0, packet.RST, sender_tag=1, receiver_tag=connection.tag)
     world.deliver(ONE, wrap(int(TWO), int(ONE), forged).clear, ())
     assert (connection.state is State.CLOSED) == believed
+
+
+def test_a_peer_that_forgot_a_finished_connection_has_not_reset_it() -> None:
+    """The last acknowledgement was lost, and the peer restarted: every key was confirmed, so the end is orderly."""
+    world = opened()
+    (accepted,) = world.node(1).accepted
+    sent = world.send(accepted, 3)
+    world.run(1)
+    world.node(0).opened[0].close(world.now)
+    world.run(0.0101)
+    assert accepted.state is State.LAST_ACK
+    world.node(0).restart()
+    world.run(5)
+    assert world.node(1).closed == {accepted: CloseReason.CLOSED}
+    assert world.confirmed == dict.fromkeys(sent, 1)
