@@ -41,14 +41,13 @@ Old segments. A 64-bit random tag names one connection of one end's one life. Se
 both ends' tags; those of another life are answered by a reset in the stranger's own terms, which is how a
 restart is noticed: at the latest by the probe. KEY segments have no room for tags; both their numbers must
 fit windows that begin at random points, the low halves of the tags, so one from another life passes by
-chance of about 2^-38 at the largest windows. The network below authenticates each hop and drops replays;
-this guards against age, not against forgers.
+chance of about 2^-38 at the usual window, 2^-35 at the largest. The network below authenticates each hop and
+drops replays; this guards against age, not against forgers.
 
 Departures from the paper and from TCP (RFC 9293), from which it takes most:
   - sequence numbers count keys; SYN and FIN take one each, as there;
   - no half-close: the side told FIN sends what it had queued and follows (states.py);
-  - no ordered delivery, so no receive buffer and no urgent data; SACK is never taken back (RFC 2018 allows
-  it);
+  - no ordered delivery, so no receive buffer; a SACK is never taken back (RFC 2018 allows it);
   - congestion marks are counted in an option, as in QUIC (RFC 9000 19.3.2), for want of flags;
   - losses are found by order of transmission with a threshold of 3 (RFC 9002 6.1.1), not by duplicate
     acknowledgements, which would each cost a tag;
