@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define TARGET __attribute__((target("pclmul,avx2")))
+#define INLINE inline TARGET __attribute__((always_inline))
 #define BATCH 8
 
 /* Sums of the unreduced products of the current batch, and what is still to come. */
@@ -18,7 +19,7 @@ typedef struct {
 } run;
 
 /* Gueron's reduction modulo x^128 + x^127 + x^126 + x^121 + 1, with the factor x^-128. */
-static TARGET inline __m128i reduce(__m128i low, __m128i middle, __m128i high)
+static INLINE __m128i reduce(__m128i low, __m128i middle, __m128i high)
 {
     const __m128i polynomial = _mm_set_epi64x((long long)0xc200000000000000, 1);
     low = _mm_xor_si128(low, _mm_slli_si128(middle, 8));
@@ -28,7 +29,7 @@ static TARGET inline __m128i reduce(__m128i low, __m128i middle, __m128i high)
     return _mm_xor_si128(low, high);
 }
 
-static TARGET inline void begin_batch(run *r, const qbb_hash_key *key)
+static INLINE void begin_batch(run *r, const qbb_hash_key *key)
 {
     r->room = r->left < BATCH ? (unsigned)r->left : BATCH;
     r->left -= r->room;
@@ -36,7 +37,7 @@ static TARGET inline void begin_batch(run *r, const qbb_hash_key *key)
     r->low = r->middle = r->high = _mm_setzero_si128();
 }
 
-static TARGET inline void absorb(run *r, const qbb_hash_key *key, __m128i block)
+static INLINE void absorb(run *r, const qbb_hash_key *key, __m128i block)
 {
     if (r->room == 0) {
         begin_batch(r, key);
@@ -52,7 +53,7 @@ static TARGET inline void absorb(run *r, const qbb_hash_key *key, __m128i block)
         r->sum = reduce(r->low, r->middle, r->high);
 }
 
-static TARGET inline void absorb_bytes(run *r, const qbb_hash_key *key, const uint8_t *data, size_t length)
+static INLINE void absorb_bytes(run *r, const qbb_hash_key *key, const uint8_t *data, size_t length)
 {
     for (; length >= QBB_HASH_BLOCK; data += QBB_HASH_BLOCK, length -= QBB_HASH_BLOCK)
         absorb(r, key, _mm_loadu_si128((const __m128i *)data));
@@ -65,7 +66,7 @@ static TARGET inline void absorb_bytes(run *r, const qbb_hash_key *key, const ui
 
 /* A block that was just written word by word: one wide load would wait until all the words have left the store buffer, and
  * would hold up the next packet as well. volatile keeps the compiler from making one load of two. */
-static TARGET inline __m128i load_words(const uint8_t *bytes)
+static INLINE __m128i load_words(const uint8_t *bytes)
 {
     typedef long long word __attribute__((aligned(1), may_alias));
     const volatile word *words = (const volatile word *)bytes;
@@ -73,7 +74,7 @@ static TARGET inline __m128i load_words(const uint8_t *bytes)
 }
 
 /* The length block, from registers: gcc would load both fields at once, which waits like load_words's wide load. */
-static TARGET inline __m128i length_block(const qbb_message *m)
+static INLINE __m128i length_block(const qbb_message *m)
 {
     uint64_t length = __builtin_bswap64(m->length), clear = __builtin_bswap64(m->clear);
     __asm__("" : "+r"(length), "+r"(clear));

@@ -6,9 +6,29 @@
 #include <immintrin.h>
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,vpclmulqdq,pclmul,bmi2")))
+#define INLINE inline TARGET __attribute__((always_inline))
+/* clang 14 cannot compile a function with several masked accesses under the address sanitizer. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MASKED TARGET __attribute__((noinline))
+#endif
+#endif
+#ifndef MASKED
+#define MASKED INLINE
+#endif
 #define GROUP 64 /* bytes: 4 blocks */
 /* Pad bytes come from memory once and in order; asking this far ahead hides most of the wait. */
 #define PREFETCH_BYTES 2048
+
+static MASKED __m512i load_masked(__mmask64 where, const void *from)
+{
+    return _mm512_maskz_loadu_epi8(where, from);
+}
+
+static MASKED void store_masked(void *to, __mmask64 where, __m512i group)
+{
+    _mm512_mask_storeu_epi8(to, where, group);
+}
 
 /* Sums of the unreduced products of the current batch, four lanes wide, and what is still to come. */
 typedef struct {
@@ -20,19 +40,19 @@ typedef struct {
 } run;
 
 /* Mask of the first n bytes of a group. */
-static TARGET inline __mmask64 first(size_t n)
+static INLINE __mmask64 first(size_t n)
 {
     return n >= GROUP ? ~(__mmask64)0 : _bzhi_u64(~0ull, (unsigned)n);
 }
 
-static TARGET inline __m128i fold_lanes(__m512i x)
+static INLINE __m128i fold_lanes(__m512i x)
 {
     __m256i half = _mm256_xor_si256(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1));
     return _mm_xor_si128(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
 }
 
 /* Gueron's reduction modulo x^128 + x^127 + x^126 + x^121 + 1, with the factor x^-128. */
-static TARGET inline __m128i reduce(__m128i low, __m128i middle, __m128i high)
+static INLINE __m128i reduce(__m128i low, __m128i middle, __m128i high)
 {
     const __m128i polynomial = _mm_set_epi64x((long long)0xc200000000000000, 1);
     low = _mm_xor_si128(low, _mm_slli_si128(middle, 8));
@@ -42,7 +62,7 @@ static TARGET inline __m128i reduce(__m128i low, __m128i middle, __m128i high)
     return _mm_xor_si128(low, high);
 }
 
-static TARGET inline __attribute__((always_inline)) void begin_batch(run *r, const qbb_hash_key *key)
+static INLINE void begin_batch(run *r, const qbb_hash_key *key)
 {
     r->room = r->left < QBB_HASH_POWERS ? (unsigned)r->left : QBB_HASH_POWERS;
     r->left -= r->room;
@@ -51,7 +71,7 @@ static TARGET inline __attribute__((always_inline)) void begin_batch(run *r, con
 }
 
 /* Takes a group of n blocks (less than 4 only at a batch's end; then the other lanes are zero). */
-static TARGET inline __attribute__((always_inline)) void absorb(run *r, const qbb_hash_key *key, __m512i group, unsigned n)
+static INLINE void absorb(run *r, const qbb_hash_key *key, __m512i group, unsigned n)
 {
     if (r->room == 0) {
         begin_batch(r, key);
@@ -72,7 +92,7 @@ static TARGET inline __attribute__((always_inline)) void absorb(run *r, const qb
 
 /* A group that was just written word by word: one wide load would wait until all the words have left the store buffer, and
  * would hold up the next packet as well. volatile keeps the compiler from making one load of several. */
-static TARGET inline __attribute__((always_inline)) __m512i load_words(const uint8_t *bytes)
+static INLINE __m512i load_words(const uint8_t *bytes)
 {
     typedef long long word __attribute__((aligned(1), may_alias));
     const volatile word *w = (const volatile word *)bytes;
@@ -82,7 +102,7 @@ static TARGET inline __attribute__((always_inline)) __m512i load_words(const uin
 }
 
 /* The length block, from registers: gcc would load both fields at once, which waits like load_words's wide load. */
-static TARGET inline __m128i length_block(const qbb_message *m)
+static INLINE __m128i length_block(const qbb_message *m)
 {
     uint64_t length = __builtin_bswap64(m->length), clear = __builtin_bswap64(m->clear);
     __asm__("" : "+r"(length), "+r"(clear));
@@ -95,7 +115,7 @@ static inline size_t blocks(size_t length)
 }
 
 /* The message's end: a last group of payload (length bytes, less than a group, maybe none) with the length block behind. */
-static TARGET inline __attribute__((always_inline)) void absorb_end(
+static INLINE void absorb_end(
     run *r, const qbb_hash_key *key, __m512i group, size_t length, const qbb_message *m)
 {
     unsigned n = (unsigned)blocks(length);
@@ -114,7 +134,7 @@ static TARGET void update(const qbb_hash_key *key, uint8_t sum[16], const uint8_
     for (; length >= GROUP; data += GROUP, length -= GROUP)
         absorb(&r, key, _mm512_loadu_si512(data), 4);
     if (length > 0)
-        absorb(&r, key, _mm512_maskz_loadu_epi8(first(length), data), (unsigned)blocks(length));
+        absorb(&r, key, load_masked(first(length), data), (unsigned)blocks(length));
     _mm_storeu_si128((__m128i *)sum, r.sum);
 }
 
@@ -126,26 +146,38 @@ static TARGET void message(const qbb_hash_key *key, uint8_t sum[16], const qbb_m
     absorb(&r, key, load_words(m->fixed), 4);
     for (; length >= GROUP; data += GROUP, length -= GROUP)
         absorb(&r, key, _mm512_loadu_si512(data), 4);
-    absorb_end(&r, key, _mm512_maskz_loadu_epi8(first(length), data), length, m);
+    absorb_end(&r, key, load_masked(first(length), data), length, m);
     _mm_storeu_si128((__m128i *)sum, r.sum);
 }
 
-/* One group of payload at `at`, padded where `where` has bits. Pointers to the pads may stand before their start: masked
- * lanes are not read. */
-static TARGET inline __attribute__((always_inline)) __m512i pad_group(
-    __m512i group, const qbb_padding *p, size_t at, __mmask64 where)
+/* The 64 bytes of a pad that belong to the group at `at`, where `where` has bits. They may begin before the pad does, which
+ * pointers must not, so addresses are added as numbers; what the mask leaves out is not read. */
+static INLINE __m512i pad_bytes(const uint8_t *pad, const qbb_padding *p, size_t at, __mmask64 where)
 {
-    size_t offset = at - p->clear;
-    group = _mm512_xor_si512(group, _mm512_maskz_loadu_epi8(where, p->pad_b + offset));
+    return load_masked(where, (const void *)((uintptr_t)pad + at - p->clear));
+}
+
+/* A group of n bytes at `at` where not every byte is padded or there: read, padded behind `clear`, written. */
+static TARGET __attribute__((noinline)) __m512i edge_group(const qbb_padding *p, size_t at, size_t n)
+{
+    __mmask64 there = first(n), padded = at >= p->clear ? there : there & ~first(p->clear - at);
+    __m512i group = load_masked(there, p->in + at);
+    group = _mm512_xor_si512(group, pad_bytes(p->pad_b, p, at, padded));
     if (p->pad_a != NULL)
-        group = _mm512_xor_si512(group, _mm512_maskz_loadu_epi8(where, p->pad_a + offset));
+        group = _mm512_xor_si512(group, pad_bytes(p->pad_a, p, at, padded));
+    store_masked(p->out + at, there, group);
     return group;
 }
 
-/* Mask of a group's bytes at `at` that are not clear. */
-static TARGET inline __mmask64 behind_clear(const qbb_padding *p, size_t at)
+static INLINE __m512i whole_group(const qbb_padding *p, size_t at)
 {
-    return at >= p->clear ? ~(__mmask64)0 : ~first(p->clear - at);
+    const uint8_t *pad = p->pad_b + (at - p->clear);
+    _mm_prefetch((const char *)pad + PREFETCH_BYTES, _MM_HINT_T0);
+    __m512i group = _mm512_xor_si512(_mm512_loadu_si512(p->in + at), _mm512_loadu_si512(pad));
+    if (p->pad_a != NULL)
+        group = _mm512_xor_si512(group, _mm512_loadu_si512(p->pad_a + (at - p->clear)));
+    _mm512_storeu_si512(p->out + at, group);
+    return group;
 }
 
 static TARGET void padded(const qbb_hash_key *key, uint8_t sum[16], const qbb_message *m, const qbb_padding *padding)
@@ -156,29 +188,11 @@ static TARGET void padded(const qbb_hash_key *key, uint8_t sum[16], const qbb_me
     run r = {.left = 4 + blocks(length) + 1};
     size_t at = 0;
     absorb(&r, key, load_words(m->fixed), 4);
-    for (; at + GROUP <= length; at += GROUP) {
-        __m512i group = _mm512_loadu_si512(p.in + at);
-        if (at >= p.clear) {
-            const uint8_t *pad = p.pad_b + (at - p.clear);
-            _mm_prefetch((const char *)pad + PREFETCH_BYTES, _MM_HINT_T0);
-            group = _mm512_xor_si512(group, _mm512_loadu_si512(pad));
-            if (p.pad_a != NULL)
-                group = _mm512_xor_si512(group, _mm512_loadu_si512(p.pad_a + (at - p.clear)));
-        } else if (at + GROUP > p.clear) {
-            group = pad_group(group, &p, at, behind_clear(&p, at));
-        }
-        _mm512_storeu_si512(p.out + at, group);
-        absorb(&r, key, group, 4);
-    }
-    size_t rest = length - at;
-    __m512i group = _mm512_setzero_si512();
-    if (rest > 0) {
-        group = _mm512_maskz_loadu_epi8(first(rest), p.in + at);
-        if (length > p.clear)
-            group = pad_group(group, &p, at, first(rest) & behind_clear(&p, at));
-        _mm512_mask_storeu_epi8(p.out + at, first(rest), group);
-    }
-    absorb_end(&r, key, group, rest, m);
+    for (; at < p.clear && at + GROUP <= length; at += GROUP)
+        absorb(&r, key, edge_group(&p, at, GROUP), 4);
+    for (; at + GROUP <= length; at += GROUP)
+        absorb(&r, key, whole_group(&p, at), 4);
+    absorb_end(&r, key, at < length ? edge_group(&p, at, length - at) : _mm512_setzero_si512(), length - at, m);
     _mm_storeu_si128((__m128i *)sum, r.sum);
 }
 
@@ -192,8 +206,8 @@ static TARGET void pad(uint8_t *out, const uint8_t *in, const uint8_t *pad, size
     if (at == length)
         return;
     __mmask64 rest = first(length - at);
-    __m512i x = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, in + at), _mm512_maskz_loadu_epi8(rest, pad + at));
-    _mm512_mask_storeu_epi8(out + at, rest, x);
+    __m512i x = _mm512_xor_si512(load_masked(rest, in + at), load_masked(rest, pad + at));
+    store_masked(out + at, rest, x);
 }
 
 static TARGET void fuse(uint8_t *out, const uint8_t *in, const uint8_t *pad_a, const uint8_t *pad_b, size_t length)
@@ -207,9 +221,9 @@ static TARGET void fuse(uint8_t *out, const uint8_t *in, const uint8_t *pad_a, c
     if (at == length)
         return;
     __mmask64 rest = first(length - at);
-    __m512i x = _mm512_ternarylogic_epi64(_mm512_maskz_loadu_epi8(rest, in + at),
-        _mm512_maskz_loadu_epi8(rest, pad_a + at), _mm512_maskz_loadu_epi8(rest, pad_b + at), 0x96);
-    _mm512_mask_storeu_epi8(out + at, rest, x);
+    __m512i x = _mm512_ternarylogic_epi64(load_masked(rest, in + at),
+        load_masked(rest, pad_a + at), load_masked(rest, pad_b + at), 0x96);
+    store_masked(out + at, rest, x);
 }
 
 const qbb_hash_ops qbb_hash_vpclmul = {"vpclmulqdq", update, message, padded, pad, fuse};

@@ -29,8 +29,13 @@ void qbb_received_init(qbb_received *received)
 
 int qbb_channel_open(qbb_channel *channel, enum qbb_channel_kind kind, int fd)
 {
-    static const int on = 1, buffer_bytes = SOCKET_BUFFER_BYTES;
-    int flags = fcntl(fd, F_GETFL);
+    static const int on = 1, off = 0, buffer_bytes = SOCKET_BUFFER_BYTES;
+    int flags = fcntl(fd, F_GETFL), type = 0;
+    socklen_t type_bytes = sizeof type;
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_bytes) != 0)
+        return -errno;
+    if (type != (kind == QBB_CHANNEL_TCP ? SOCK_STREAM : SOCK_DGRAM))
+        return -EPROTOTYPE;
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0)
         return -errno;
     memset(channel, 0, sizeof *channel);
@@ -45,6 +50,7 @@ int qbb_channel_open(qbb_channel *channel, enum qbb_channel_kind kind, int fd)
     if (kind == QBB_CHANNEL_TCP) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     } else {
+        setsockopt(fd, IPPROTO_IP, IP_RECVERR, &off, sizeof off); /* nobody here would read an error queue */
         setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer_bytes, sizeof buffer_bytes);
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer_bytes, sizeof buffer_bytes);
     }
@@ -148,6 +154,11 @@ uint8_t *qbb_channel_room(qbb_channel *channel)
 void qbb_channel_put(qbb_channel *channel, size_t length)
 {
     channel->length[channel->end++] = length;
+}
+
+void qbb_channel_discard(qbb_channel *channel)
+{
+    channel->end = channel->written > 0 ? channel->begin + 1 : channel->begin;
 }
 
 /* One message of sendmmsg: a packet, or a run of packets that the kernel cuts apart again. */

@@ -51,6 +51,9 @@ int qbb_channel_receive(qbb_channel *channel, qbb_received *received);
 /* Room for one more packet: where to write it, or NULL. qbb_channel_put says how long it became. */
 uint8_t *qbb_channel_room(qbb_channel *channel);
 void qbb_channel_put(qbb_channel *channel, size_t length);
+/* Forgets what was put and not sent. (The rest of a packet that TCP has begun still goes out, or nobody would find the
+ * next one's start.) */
+void qbb_channel_discard(qbb_channel *channel);
 /* Sends what was put, as far as the socket takes it (sets `blocked`). 0, or -1: lost. */
 int qbb_channel_flush(qbb_channel *channel);
 #endif
