@@ -1,7 +1,7 @@
 """Two Engines over a channel that a schedule makes as bad as it likes: what must hold whatever happens.
 
-The probe build tells which key words each call used. Words are random and 64 bits wide, so a word's value names it: none
-may ever serve two packets, and what the receiver opens must be what the sender sealed with the same words.
+The probe build tells which key words each call used. Words are random and 64 bits wide, so a word's value names it:
+none may ever serve two packets, and what the receiver opens must be what the sender sealed with the same words.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -332,7 +333,7 @@ def test_reset_is_as_new() -> None:
         {"queue_slots": 0},
     ],
 )
-def test_bad_parameters(bad: dict[str, int]) -> None:
+def test_bad_parameters(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="parameters of a link"):
         Engine(replace(PARAMS, **bad))
 
