@@ -62,8 +62,10 @@ class Custody:
         self._held = store.blocks()
         self._arrived_ns: dict[BlockName, int] = {}
         self._pickup = {name for name in self._held if name not in log.state.stored}
+        self._unheld = {chunk.number for chunk in log.state.live() if not self.holds(chunk.number)}
         self._intake = Intake(store)
         self._times_offered: dict[BlockName, int] = {}
+        self._peer_pickup: frozenset[BlockName] = frozenset()
         self._up = False
         self._forget_session()
 
@@ -104,13 +106,22 @@ class Custody:
     def missing(self) -> list[int]:
         """Chunks that the log counts as live and unspent and whose bytes are not here."""
         state = self._log.state
-        numbers = [*state.common, *([state.epoch_chunk] if state.epoch_chunk is not None else [])]
-        return [number for number in numbers if not self.holds(number)]
+        return sorted(number for number in self._unheld if number in state.common or number == state.epoch_chunk)
 
     def bootstrap_entries(self) -> list[BlockEntry]:
         """The link secret's blocks, in order: the first key of a new link."""
         names = sorted(name for name in self._pickup if name.device == BOOTSTRAP_DEVICE)
         return [BlockEntry(name, self._held[name]) for name in names]
+
+    def newest_pickup(self, most: int) -> tuple[BlockName, ...]:
+        """Blocks that are here, not stored yet."""
+        order = sorted(self._pickup, key=lambda name: (-self._arrived_ns.get(name, 0), -name.block_id))
+        return tuple(order[:most])
+
+    def peer_pickup(self, names: tuple[BlockName, ...]) -> None:
+        """Blocks that the master has."""
+        if names:
+            self._peer_pickup = frozenset(names)
 
     def next_slot(self) -> tuple[int, int] | None:
         """Chunk and slot for the next EPOCH; None when there is no key for one."""
@@ -119,10 +130,10 @@ class Custody:
             chunk = state.chunks[state.epoch_chunk]
             if state.next_slot < chunk.slots and self.holds(chunk.number):
                 return chunk.number, state.next_slot
-        fitting_chunks = [chunk for chunk in state.common.values() if chunk.slots and self.holds(chunk.number)]
-        if not fitting_chunks:
+        usable = [chunk for chunk in state.common.values() if chunk.slots and chunk.number not in self._unheld]
+        if not usable:
             return None
-        return min(fitting_chunks, key=lambda chunk: (chunk.length_bytes, chunk.number)).number, 0
+        return min(usable, key=lambda chunk: (chunk.length_bytes, chunk.number)).number, 0
 
     def _destroy(self, name: BlockName) -> None:
         self._store.destroy(name)
@@ -139,7 +150,9 @@ class Custody:
             self._pickup.add(name)
             self._arrived_ns[name] = now_ns
             self._intake.arrived(now_ns, entry)
-        elif not any(e.name == name for chunk in self._log.state.live() for e in chunk.entries):
+        elif any(e.name == name for chunk in self._log.state.live() for e in chunk.entries):
+            self._unheld = {number for number in self._unheld if not self.holds(number)}
+        else:
             self._destroy(name)
 
     # --- records taking effect ---------------------------------------------------------------------------------------
@@ -151,6 +164,8 @@ class Custody:
             case Store():
                 self._pickup.difference_update(entry.name for entry in record.entries)
                 self._stored_at[record.chunk] = self._log.length
+                if not self.holds(record.chunk):
+                    self._unheld.add(record.chunk)
             case Open():
                 self._opened(record)
             case Epoch():
@@ -179,6 +194,7 @@ class Custody:
                 self._streams[out].close(number, self._engine)
             for entry in chunk.entries:
                 self._destroy(entry.name)
+            self._unheld.discard(number)
             self._log.state.forget_ended(number)
 
     # --- session -----------------------------------------------------------------------------------------------------
@@ -331,7 +347,7 @@ class Custody:
         if len(state.common) <= (1 if slots < SPARE_SLOTS else 0):
             return None
         for chunk in state.common.values():
-            if self._stored_at.get(chunk.number, 0) <= self._peer_length and self.holds(chunk.number):
+            if self._stored_at.get(chunk.number, 0) <= self._peer_length and chunk.number not in self._unheld:
                 return chunk
         return None
 
@@ -358,9 +374,10 @@ class Custody:
             self._offered.add(entry.name)
             self._times_offered[entry.name] = self._times_offered.get(entry.name, 0) + 1
 
-    def _offer_order(self, name: BlockName) -> tuple[int, int, BlockName]:
-        """The newest first: after a rollback of the other end's disk the old ones may be here alone."""
-        return self._times_offered.get(name, 0), -self._arrived_ns.get(name, 0), name
+    def _offer_order(self, name: BlockName) -> tuple[bool, int, int, int]:
+        """What the master has first, then the newest: after a rollback of its disk it may lack the old ones."""
+        unknown = name not in self._peer_pickup
+        return unknown, self._times_offered.get(name, 0), -self._arrived_ns.get(name, 0), -name.block_id
 
     def _tell(self, progress: Progress) -> None:
         """Slave: report what the master must know."""

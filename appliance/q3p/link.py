@@ -14,6 +14,7 @@ from appliance.q3p.custody import Custody
 from appliance.q3p.linklog import LinkLog
 from appliance.q3p.messages import (
     MAX_MISSING,
+    MAX_PICKUP,
     NONCE_BYTES,
     Challenge,
     Confirm,
@@ -242,13 +243,15 @@ class LinkMachine:
     def _send_logstate(self, reply_wanted: bool) -> None:
         assert self.session is not None
         missing = tuple(self.custody.missing()[:MAX_MISSING])
-        self._send(LogStateMessage(self.session, self.log.length, self.log.digest, reply_wanted, missing))
+        pickup = self.custody.newest_pickup(MAX_PICKUP) if self.settings.master else ()
+        self._send(LogStateMessage(self.session, self.log.length, self.log.digest, reply_wanted, missing, pickup))
 
     def _receive_logstate(self, message: LogStateMessage) -> None:
         if self._nonce is not None and message.session.nonce == self._nonce and self.mode is Mode.INIT:
             self._enter_sync(message.session)  # rule 5
         if message.session != self.session:
             return
+        self.custody.peer_pickup(message.pickup)
         if self.mode is not Mode.SYNC:
             if message.reply_wanted:
                 self._send_logstate(reply_wanted=False)

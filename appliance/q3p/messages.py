@@ -17,6 +17,7 @@ from appliance.q3p.records import (
     DIGEST_BYTES,
     MAX_RECORD_BYTES,
     BlockEntry,
+    BlockName,
     RecordError,
     SessionId,
     pack_entries,
@@ -29,7 +30,9 @@ HEADER = struct.Struct(">HHIBBHII")
 VERSION = 3
 HELLO_LABEL = b"QBB Q3P hello"
 MAX_MESSAGE_BYTES = 1300
-MAX_MISSING = 100
+MAX_MISSING = 50
+MAX_PICKUP = 60
+_NAME = struct.Struct(">HQ")
 
 
 class MessageError(Exception):
@@ -140,7 +143,8 @@ def _session(data: bytes, what: str) -> SessionId:
 
 @dataclass(frozen=True, slots=True)
 class LogStateMessage:
-    """How far the sender's log reaches in this session, and which live chunks' bytes it lacks. Also acknowledges."""
+    """How far the sender's log reaches in this session, which live chunks' bytes it lacks, and the newest blocks of its
+    pickup store (so that the slave offers what the master has). Also acknowledges."""
 
     kind: ClassVar[int] = 4
     session: SessionId
@@ -148,21 +152,28 @@ class LogStateMessage:
     digest: bytes
     reply_wanted: bool
     missing: tuple[int, ...]
+    pickup: tuple[BlockName, ...] = ()
 
     def body(self) -> bytes:
         head = b"".join(self.session) + struct.pack(">Q", self.length) + self.digest
-        return head + bytes([self.reply_wanted]) + _pack_missing(self.missing)
+        missing = _pack_missing(self.missing)
+        names = b"".join(_NAME.pack(*name) for name in self.pickup)
+        return head + struct.pack(">BH", self.reply_wanted, len(missing)) + missing + names
 
     @classmethod
     def parse(cls, data: bytes) -> LogStateMessage:
         session, data = _take(data, 2 * NONCE_BYTES, "session")
         length, data = _take(data, 8, "log length")
         digest, data = _take(data, DIGEST_BYTES, "digest")
-        reply, data = _take(data, 1, "flags")
-        if reply[0] > 1:
+        head, data = _take(data, 3, "flags")
+        if head[0] > 1:
             raise MessageError("LOGSTATE with unknown flags")
+        missing, data = _take(data, int.from_bytes(head[1:], "big"), "missing chunks")
+        if len(data) % _NAME.size:
+            raise MessageError(f"list of blocks of {len(data)} bytes")
+        pickup = tuple(BlockName(*name) for name in _NAME.iter_unpack(data))
         number = int.from_bytes(length, "big")
-        return cls(_session(session, "LOGSTATE"), number, digest, bool(reply[0]), _unpack_missing(data))
+        return cls(_session(session, "LOGSTATE"), number, digest, bool(head[0]), _unpack_missing(missing), pickup)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -23,15 +24,14 @@ class Snapshot:
 
 @dataclass
 class Disk:
-    """``effect()`` is called around every change and may raise Crash; ``fail`` makes the next write fail with this errno."""
+    """``effect()`` is called around every change and may raise Crash; ``fail`` is the errno of the next write."""
 
     random: Random
     log: bytes = b""
     files: dict[BlockName, bytes] = field(default_factory=dict)
     fail: int | None = None
 
-    def __post_init__(self) -> None:
-        self.effect = lambda: None  # set by the end that mounts the disk
+    effect: Callable[[], None] = lambda: None  # set by the end that mounts the disk
 
     def snapshot(self) -> Snapshot:
         return Snapshot(self.log, dict(self.files))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from appliance.native import _native_probe
+from appliance.native import _native_probe  # type: ignore[attr-defined]
 from appliance.native.link import Direction, Engine, LinkParams
 from appliance.q3p.ports import Progress
 

@@ -1,9 +1,9 @@
 """A deterministic world: two ends of a link, the channel between them, their devices, an adversary, and time.
 
-Everything follows from one seed: the same seed gives the same trace. Crashes strike between any two effects of an end (a
-write, a packet sent, a packet verified); the disk may be rolled back, writes may fail, the channel loses, duplicates,
-reorders, corrupts and replays. The key oracle watches every word of key; at the end the faults stop and the link must come
-up and carry keys again.
+Everything follows from one seed: the same seed gives the same trace. Crashes strike between any two effects of an end
+(a write, a packet sent, a packet verified); the disk may be rolled back, writes may fail, the channel loses,
+duplicates, reorders, corrupts and replays. The key oracle watches every word of key; at the end the faults stop and
+the link must come up and carry keys again.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ SECOND = 1_000_000_000
 ADDRESSES = (IPv4Address("1.1.1.1"), IPv4Address("1.1.1.2"))
 BLOCK_BYTES = 4096
 KEY_BYTES = 32
+MOST_BLOCKS = 40  # on both disks
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Figures:
     keys_sent: int = 0
     keys_delivered: int = 0
     sessions: int = 0
+    secrets: int = 0
     packets: int = 0
     trace: Any = field(default_factory=sha256)
 
@@ -94,7 +96,7 @@ class World:
         self.delivered: list[set[bytes]] = [set(), set()]
         self.next_block = 0
         self.key_serial = 0
-        self.device_at_ns = 0
+        self.secret_due_ns = -1
         self.disks = [Disk(Random(self.random.random())), Disk(Random(self.random.random()))]
         self.ends = [self._end(index, engines[index]) for index in (0, 1)]
         self._bootstrap()
@@ -132,9 +134,11 @@ class World:
         )
 
     def _bootstrap(self) -> None:
+        """The operator loads a fresh link secret at both ends."""
+        self.figures.secrets += 1
         for number in range(4):
             data = self.random.randbytes(2048)
-            entry = BlockEntry(BlockName(BOOTSTRAP_DEVICE, number), len(data))
+            entry = BlockEntry(BlockName(BOOTSTRAP_DEVICE, self.figures.secrets << 8 | number), len(data))
             self.oracle.block_made(entry.name, data)
             for disk in self.disks:
                 disk.files[entry.name] = data
@@ -174,7 +178,7 @@ class World:
     def _wake(self) -> None:
         """Give each end whose deadline has come its tick."""
         for index, end in enumerate(self.ends):
-            deadline = end.deadline_ns()
+            deadline = end.deadline_ns() if end.machine is not None else None
             if deadline is not None and deadline <= self.now_ns:
                 self._run(index, lambda machine: machine.tick(self.now_ns))
 
@@ -198,6 +202,9 @@ class World:
             raise KeyMisuse(f"{end.name} quarantined without two rollbacks: {machine.cause}")
         elif all(other.up for other in self.ends):
             self.rolled_back = None
+        elif machine.cause.startswith("no key left") and self.secret_due_ns < self.now_ns:
+            self.secret_due_ns = self.now_ns + 60 * SECOND
+            self.at(5 * SECOND, self._new_secret)
         deadline = end.deadline_ns()
         if deadline is not None and deadline < 2**62:
             self.at(max(deadline - self.now_ns, 0) + 1, lambda: None)
@@ -226,12 +233,24 @@ class World:
         else:
             self._after(index)
 
+    def _new_secret(self) -> None:
+        """A link whose last common key is gone needs its operator: nothing else can make one."""
+        self._bootstrap()
+        for index in (0, 1):
+            if self.ends[index].machine is not None:
+                self.ends[index].machine = None
+                self._boot(index)
+
     def _crashed(self, index: int) -> None:
         self._trace("MS"[index], "crash", {})
         draw = self.random.random()
         faults = self.faults
         if draw < faults.rollback and self.rolled_back in (None, index) and self.snapshots[index]:
-            self.disks[index].restore(self.random.choice(self.snapshots[index]))
+            kept = self.snapshots[index]
+            # later snapshots belong to a history that is given up here: going back to one would rightly quarantine
+            while len(kept) > self.random.randrange(1, len(kept) + 1):
+                kept.pop()
+            self.disks[index].restore(kept[-1])
             self.rolled_back = index
             self.figures.rollbacks += 1
             self._trace("MS"[index], "rollback", {"log": len(self.disks[index].log)})
@@ -289,7 +308,7 @@ class World:
     def _device(self) -> None:
         """A device pair makes a block, at the pace at which key is used up, so that runs go on for ever."""
         low = any(end.machine is None or end.machine.log.state.common_bytes < 12 * BLOCK_BYTES for end in self.ends)
-        if low:
+        if low and (self.calm or len(self.disks[0].files.keys() & self.disks[1].files) < MOST_BLOCKS):
             faults = CALM if self.calm else self.faults
             entry = BlockEntry(BlockName(self.next_block % 2, self.next_block), BLOCK_BYTES)
             self.next_block += 1
