@@ -17,21 +17,13 @@ typedef struct {
     size_t length, clear;   /* what the length block says, as two u64 */
 } qbb_message;
 
-/* How a payload is padded on its way into a message: out = in, from `clear` on XOR pad_a (unless NULL) XOR pad_b. */
-typedef struct {
-    uint8_t *out;
-    const uint8_t *in, *pad_a, *pad_b;
-    size_t clear;
-} qbb_padding;
-
 typedef struct {
     const char *name;
     /* sum = POLYVAL continued over data. */
     void (*update)(const qbb_hash_key *key, uint8_t sum[16], const uint8_t *data, size_t length);
     /* sum = POLYVAL of the message. */
     void (*message)(const qbb_hash_key *key, uint8_t sum[16], const qbb_message *message);
-    /* Pads, and hashes what came out, in one pass; the message's payload is padding->out. */
-    void (*padded)(const qbb_hash_key *key, uint8_t sum[16], const qbb_message *message, const qbb_padding *padding);
+    /* out = in XOR pad, and out = in XOR pad_a XOR pad_b. */
     void (*pad)(uint8_t *out, const uint8_t *in, const uint8_t *pad, size_t length);
     void (*fuse)(uint8_t *out, const uint8_t *in, const uint8_t *pad_a, const uint8_t *pad_b, size_t length);
 } qbb_hash_ops;

@@ -115,15 +115,5 @@ static TARGET void fuse(uint8_t *out, const uint8_t *in, const uint8_t *pad_a, c
         out[i] = in[i] ^ pad_a[i] ^ pad_b[i];
 }
 
-static TARGET void padded(const qbb_hash_key *key, uint8_t sum[16], const qbb_message *m, const qbb_padding *p)
-{
-    memmove(p->out, p->in, p->clear);
-    if (p->pad_a != NULL)
-        fuse(p->out + p->clear, p->in + p->clear, p->pad_a, p->pad_b, m->length - p->clear);
-    else
-        pad(p->out + p->clear, p->in + p->clear, p->pad_b, m->length - p->clear);
-    message(key, sum, m);
-}
-
-const qbb_hash_ops qbb_hash_pclmul = {"pclmulqdq", update, message, padded, pad, fuse};
+const qbb_hash_ops qbb_hash_pclmul = {"pclmulqdq", update, message, pad, fuse};
 #endif

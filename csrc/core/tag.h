@@ -28,8 +28,8 @@ void qbb_tag_fixed(uint8_t fixed[QBB_TAG_FIXED_BYTES], uint64_t link_id, uint64_
 void qbb_tag(uint8_t out[QBB_TAG_BYTES], const qbb_hash_key *key, const uint8_t fixed[QBB_TAG_FIXED_BYTES],
     const uint8_t *payload, size_t length, size_t clear, const uint8_t mask[QBB_TAG_BYTES], enum qbb_use use);
 
-/* Sealing in one pass over the packet: out = in, behind `clear` XOR pad_a (unless NULL) XOR pad_b; then the tag of out, as
- * above. out may be in. Tells the probe of pad_b and mask itself. */
+/* Sealing: out = in, behind `clear` XOR pad_a (unless NULL) XOR pad_b; then the tag of out, as above. out may be in. Tells the
+ * probe of pad_b (whole words) and mask itself. */
 void qbb_pad_and_tag(uint8_t *out, uint8_t tag[QBB_TAG_BYTES], const qbb_hash_key *key,
     const uint8_t fixed[QBB_TAG_FIXED_BYTES], const uint8_t *in, size_t length, size_t clear, const uint8_t *pad_a,
     const uint8_t *pad_b, const uint8_t mask[QBB_TAG_BYTES]);
