@@ -22,6 +22,7 @@ GOOD, DOUBTFUL, BAD = "green", "yellow", "bold red"
 COLOURS = {
     **dict.fromkeys(("up", "ready", "exchanging", "connected", "open", "established"), GOOD),
     **dict.fromkeys(("hello", "sync", "charging", "low", "alone", "starting", "opening"), DOUBTFUL),
+    **dict.fromkeys(("qber", "no-light", "stalled"), BAD),
     **dict.fromkeys(("down", "exhausted", "quarantine", "quarantined", "no fibre", "absent", "closed"), BAD),
 }
 Row = Mapping[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Callable
 from typing import Any
 
 from appliance.cli.asking import Failed, Node, unit_name
@@ -13,6 +14,8 @@ def _alarms(row: Row) -> str:
     names = [f"{device['name']}: {device['alarm']}" for device in row.get("devices", []) if device.get("alarm")]
     return ", ".join(names) or "-"
 
+
+UNITS: dict[str, Callable[[float], str]] = {"_bps": rate, "_s": age, "_km": lambda km: f"{km:g} km"}
 
 LINKS = [
     Column("LINK", lambda row: text(row, "name")),
@@ -125,17 +128,15 @@ def device(node: Node, screen: Screen, options: Namespace) -> int:
     if options.name not in names:
         raise Failed(f"there is no device {options.name}", f"devices are {', '.join(names) or 'none'}")
     answer = node.ask(f"device-{options.name}", "status")
-    screen.answer(
-        answer, lambda: screen.facts([(name.replace("_", " "), _fact(name, answer[name])) for name in answer])
-    )
+    screen.answer(answer, lambda: screen.facts([_fact(name, answer[name]) for name in answer]))
     return 0
 
 
-def _fact(name: str, value: Any) -> str:
-    if name == "qber":
-        return percent(value)
-    if name == "rate_bps":
-        return rate(value)
+def _fact(name: str, value: Any) -> tuple[str, str]:
+    """Name and value for people: the unit moves from the name to the value."""
     if isinstance(value, list):
-        return ", ".join(str(item) for item in value) or "none"
-    return age(value) if name == "uptime_s" else str(value)
+        return name, ", ".join(str(item) for item in value) or "none"
+    for suffix, shown in UNITS.items():
+        if name.endswith(suffix):
+            return name.removesuffix(suffix), shown(value)
+    return name.replace("_", " "), percent(value) if name == "qber" else str(value)

@@ -29,7 +29,6 @@ LONGEST_MESSAGE = 65536
 class Counters:
     accepted: int = 0
     refused: int = 0
-    dropped: int = 0
 
 
 class Delivery:
@@ -58,7 +57,6 @@ class Delivery:
     def offer(self, block: Block) -> bool:
         """Takes the block over; False when there is no room, and the block is wiped."""
         if len(self._pending) >= self._most_pending or block.id in self._pending:
-            self.counters.dropped += 1
             block.close()
             return False
         self._pending[block.id] = block

@@ -64,6 +64,7 @@ class Service:
         self._state = "starting"
         self._distance_km = 0.0
         self._made = self._discarded = 0
+        self._full = False  # the last block found no room
         self._fibre = FibreEnd(
             loop, device.fibre, {"end": node.name, "qber_alarm": device.qber_alarm}, self._received, self._fibre_lost
         )
@@ -98,7 +99,7 @@ class Service:
             "rate_bps": round(self._rate.bps(now), 1),
             "alarms": sorted(self._judge.active),
             "blocks_made": self._made,
-            "blocks_discarded": self._discarded + self._delivery.counters.dropped,
+            "blocks_discarded": self._discarded,
             "blocks_accepted": self._delivery.counters.accepted,
             "blocks_refused": self._delivery.counters.refused,
             "blocks_pending": self._delivery.pending,
@@ -120,7 +121,11 @@ class Service:
         elif kind == "block":
             self._block(now, message, secret)
         elif kind == "discarded":
-            self._discard(f"a block in the making, at an error rate of {float(message['qber']):.1%}")
+            # While a tap lasts nothing gathers any more: the alarm says it once, not each sample again.
+            self._discard(
+                f"a block in the making, at an error rate of {float(message['qber']):.1%}",
+                quiet=int(message["secret_bits"]) == 0,
+            )
         elif kind == "alone":
             self._state = "alone"
         self._watch_for_stall()
@@ -142,17 +147,17 @@ class Service:
             return
         self._made += 1
         self._rate.add(now, 8 * length)
-        if not self._delivery.offer(block):
-            journal.write(
-                "block-discarded",
-                f"{self._device.name}: no room for block {id}, the data plane is {self._delivery.state}",
-                link=self._link.name,
-                device=self._device.name,
-            )
+        kept = self._delivery.offer(block)
+        if not kept:
+            self._discard(f"no room for block {id}, the data plane is {self._delivery.state}", quiet=self._full)
+        self._full = not kept
 
-    def _discard(self, what: str) -> None:
+    def _discard(self, what: str, quiet: bool = False) -> None:
+        """Counts, and writes it to the journal unless it says nothing new."""
         self._discarded += 1
-        journal.write("block-discarded", f"{self._device.name}: {what}", link=self._link.name, device=self._device.name)
+        if not quiet:
+            text = f"{self._device.name}: {what}"
+            journal.write("block-discarded", text, link=self._link.name, device=self._device.name)
 
     def _fibre_lost(self, reason: str) -> None:
         if self._state != "no fibre":

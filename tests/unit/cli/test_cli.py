@@ -124,7 +124,17 @@ def test_store_sessions_and_devices(units: Units, qbb: Run) -> None:
     devices = rows(qbb("--config", units.config, "device")[1])
     assert devices[1][:4] == ["paris-1", "paris", "exchanging", "15.1"]
     one = qbb("--config", units.config, "device", "paris-1")[1]
-    assert "alarms            qber" in one
+    assert [words(line) for line in one.splitlines()][:9] == [
+        "name paris-1",
+        "link paris",
+        "kind simulated",
+        "fibre unix:/run/fibre",
+        "state exchanging",
+        "distance 25 km",
+        "qber 15.1 %",
+        "rate 0 bit/s",
+        "alarms qber",
+    ]
     code, _, err = qbb("--config", units.config, "device", "oslo-1")
     assert (code, err) == (1, "qbb: there is no device oslo-1\n     devices are paris-1\n")
 

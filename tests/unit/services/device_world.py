@@ -146,6 +146,12 @@ class Node:
         words = [sys.executable, "-m", "appliance.services.device", "dev", "--config", str(self.config)]
         self.process = subprocess.Popen(words, env=ENVIRONMENT, stderr=self.log)
 
+    def answers(self) -> bool:
+        try:
+            return bool(self.status())
+        except control.NoAnswer:
+            return False
+
     def stop(self) -> int:
         if self.process is None:
             return 0
@@ -194,6 +200,7 @@ class World:
     def start(self) -> None:
         self.alice.start()
         self.bob.start()
+        wait_for(lambda: self.alice.answers() and self.bob.answers(), "both units")
 
     def ask(self, command: str, **arguments: Any) -> Any:
         return fibrewire.ask(self.fibre_address, command, **arguments)

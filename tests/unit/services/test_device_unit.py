@@ -95,6 +95,22 @@ def test_a_refused_block_comes_again_or_never(world: World, retry: bool) -> None
     assert world.alice.status()["blocks_refused"] == (0 if retry else 1)
 
 
+def test_without_a_data_plane_blocks_wait_and_then_go(tmp_path: Path) -> None:
+    world = World(tmp_path, extra="pending_blocks = 16\n")
+    try:
+        world.alice.plane.accepting = False
+        world.start()
+        wait_for(lambda: world.alice.status()["blocks_discarded"] >= 5, "blocks without room")
+        assert world.alice.status()["blocks_pending"] == 16
+        assert world.alice.journal().count("no room for block") == 1
+        kept = set(world.alice.plane.received)
+        world.alice.plane.accepting = True
+        world.alice.plane.hang_up()
+        wait_for(lambda: kept <= set(world.alice.plane.blocks), "the kept blocks")
+    finally:
+        world.close()
+
+
 def test_a_mismatched_block_differs_in_one_end_only(world: World) -> None:
     world.start()
     wait_for(lambda: len(world.common()) >= 1, "a block")
@@ -140,6 +156,7 @@ def test_the_fibre_has_two_ends(world: World, tmp_path: Path) -> None:
     carol = Node(tmp_path, "carol", "10.9.0.3", "10.9.0.1", world.fibre_address)
     try:
         carol.start()
+        wait_for(carol.answers, "the third unit")
         wait_for(lambda: "both ends are taken" in (third / "log").read_text(), "the refusal")
         assert carol.status()["state"] == "no fibre"
     finally:
