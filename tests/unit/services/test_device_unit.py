@@ -178,7 +178,7 @@ def test_the_fibre_refuses_what_makes_no_sense(world: World) -> None:
 def test_the_control_socket_goes_with_the_unit(world: World) -> None:
     world.alice.start()
     path = world.alice.directory / "device-dev.control"
-    wait_for(path.exists, "the control socket")
+    wait_for(world.alice.answers, "the unit")
     assert path.stat().st_mode & 0o777 == 0o660
     assert control.ask(path, "help") == ["help", "status"]
     world.alice.stop()
