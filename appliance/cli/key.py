@@ -22,7 +22,8 @@ def key(node: Node, screen: Screen, options: Namespace) -> int:
             with asked as found:
                 _show(screen, options, found)
     except KeyServiceGone as gone:
-        raise Failed(f"qbb-keys: {gone.strerror}", "journalctl -u qbb-keys") from None
+        hint = "is there a [[keys.client]] rule for you? journalctl -u qbb-keys tells"
+        raise Failed(f"qbb-keys: {gone.strerror}", hint) from None
     except KeyServiceError as refused:
         raise Failed(f"no key for {options.to} port {options.port}: {refused.strerror}") from None
     except OSError as error:
