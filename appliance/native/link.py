@@ -143,6 +143,15 @@ class LinkStats:
 _STATS_FIELDS = tuple(name for name in LinkStats.__dataclass_fields__ if name not in ("verdicts", "spent_words"))
 
 
+def stats_from(stats: Any) -> LinkStats:
+    """From a qbb_link_stats."""
+    return LinkStats(
+        verdicts={verdict: stats.verdicts[verdict] for verdict in Verdict},
+        spent_words={cause: stats.spent_words[cause] for cause in Cause},
+        **{name: getattr(stats, name) for name in _STATS_FIELDS},
+    )
+
+
 class Engine:
     """Owns its memory. close() (or losing the last reference) wipes it and keeps the mappings for the next Engine."""
 
@@ -275,11 +284,7 @@ class Engine:
     def stats(self) -> LinkStats:
         stats = self._ffi.new("qbb_link_stats *")
         self._lib.qbb_link_read_stats(self._link, stats)
-        return LinkStats(
-            verdicts={verdict: stats.verdicts[verdict] for verdict in Verdict},
-            spent_words={cause: stats.spent_words[cause] for cause in Cause},
-            **{name: getattr(stats, name) for name in _STATS_FIELDS},
-        )
+        return stats_from(stats)
 
 
 class _Memory:
@@ -288,7 +293,7 @@ class _Memory:
     _pool: ClassVar[dict[tuple[int, ...], list[_Memory]]] = {}
 
     def __init__(self, ffi: Any, lib: Any, params: LinkParams) -> None:
-        wanted = ffi.new("qbb_link_params *", _fields(params))
+        wanted = ffi.new("qbb_link_params *", params_fields(params))
         secret_bytes, plain_bytes = lib.qbb_link_secret_bytes(wanted), lib.qbb_link_plain_bytes(wanted)
         if secret_bytes == 0 or params.buffer_words < 512 or params.buffer_words & (params.buffer_words - 1):
             raise ValueError(f"parameters of a link: {params}")
@@ -311,7 +316,7 @@ class _Memory:
         return pool.pop() if pool else cls(ffi, lib, params)
 
     def link(self, params: LinkParams) -> Any:
-        wanted = self._ffi.new("qbb_link_params *", _fields(params))
+        wanted = self._ffi.new("qbb_link_params *", params_fields(params))
         self._link = self._lib.qbb_link_init(
             wanted, self._secret, self._aligned, self._buffers[0], self._buffers[1], params.buffer_words
         )
@@ -327,6 +332,6 @@ def _layout(lib: Any, params: LinkParams) -> tuple[int, ...]:
     return id(lib), params.queue_slots, params.flight_slots, params.window_words, params.buffer_words
 
 
-def _fields(params: LinkParams) -> dict[str, int]:
+def params_fields(params: LinkParams) -> dict[str, int]:
     names = params.__dataclass_fields__.keys() - {"buffer_words"}
     return {name: getattr(params, name) for name in names}

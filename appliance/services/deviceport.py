@@ -90,7 +90,7 @@ class _Connection:
         if kind == "block":
             return self._block(self._unit, message, fds)
         if kind == "alarm":
-            self._unit.alarm(self._device, str(message.get("cause", "alarm"))[:80] if message.get("on") else None)
+            self._unit.alarm(self._device, str(message.get("cause", "alarm"))[:80], bool(message.get("on")))
         elif kind == "status":
             self._unit.devices[self._device].status = message
         else:
@@ -104,7 +104,7 @@ class _Connection:
             journal.write("device-refused", f"device {device!r} of link {link!r} is not in the configuration")
             return {"type": "refused", "reason": f"the node has no device {device!r} on a link {link!r}"}
         self._unit, self._device = unit, str(device)
-        unit.devices[self._device].connected = True
+        unit.device_connected(self._device, True)
         journal.write("device-connected", f"device {device}", link=unit.config.name, device=self._device)
         return {"type": "ok"}
 
@@ -129,7 +129,7 @@ class _Connection:
 
     def _close(self, why: str) -> None:
         if self._unit is not None:
-            self._unit.devices[self._device].connected = False
+            self._unit.device_connected(self._device, False)
             journal.write("device-lost", why, link=self._unit.config.name, device=self._device)
         self._loop.forget(self._connection.fileno())
         self._connection.close()

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from appliance.config import LinkConfig, NodeConfig
 from appliance.native import blockfile, linksecret
-from appliance.native.dataplane import DataPlane, Direction, Fingerprints, LinkParams
+from appliance.native.dataplane import DataPlane, Fingerprints, FingerprintShelf, Punt
 from appliance.native.hmac import hmac_sha256
 from appliance.native.keymem import KeyMemory
+from appliance.native.link import Direction, LinkParams
 from appliance.q3p.link import LinkMachine, Mode
 from appliance.q3p.linklog import LinkLog
 from appliance.q3p.ports import Progress
-from appliance.q3p.records import SLOT_BYTES, BlockEntry, BlockName, RecordError
+from appliance.q3p.records import SLOT_BYTES, BlockEntry, BlockName
 from appliance.q3p.reserves import Marks
 from appliance.q3p.settings import SECOND_NS, LinkSettings
 from appliance.services import journal
@@ -51,6 +52,7 @@ def engine_params(node: NodeConfig, link: LinkConfig) -> LinkParams:
         rto_ns=ns(link.rto_s),
         rto_max_ns=ns(link.rto_max_s),
         give_up_tries=link.give_up_tries,
+        buffer_words=link.buffer_bytes // 8,
     )
 
 
@@ -70,8 +72,26 @@ class DeviceState:
     """What a device last said of itself."""
 
     status: dict[str, Any]
-    alarm: str | None = None
+    alarms: set[str] = field(default_factory=set)
     connected: bool = False
+
+    @property
+    def alarm(self) -> str | None:
+        """All causes that are on, in words; None when there is none."""
+        return ", ".join(sorted(self.alarms)) or None
+
+
+class BlockFingerprints:
+    """The machine's view of an offer's fingerprints."""
+
+    def __init__(self, kept: Fingerprints) -> None:
+        self._kept = kept
+
+    def matches(self, index: int, hash_key: bytes, entry: BlockEntry) -> bool:
+        return self._kept.compare(index, hash_key, file_name(entry.name), entry.length_bytes)
+
+    def release(self) -> None:
+        self._kept.release()
 
 
 class LinkUnit:
@@ -91,7 +111,8 @@ class LinkUnit:
         self.settings = machine_settings(node, config)
         self._key, self._block, self._block_bytes = linksecret.read(secret)
         self.store = LinkStore(node.link_state(config.name))
-        self.index = plane.add_link(engine_params(node, config), config.buffer_bytes // 8)
+        self.index = plane.add_link(engine_params(node, config))
+        self._fingerprints = FingerprintShelf()
         self._slot = KeyMemory.map(SLOT_BYTES)
         self.devices = {device.name: DeviceState({}) for device in config.devices}
         self._numbers = {name: number for number, name in enumerate(sorted(self.devices))}
@@ -105,7 +126,7 @@ class LinkUnit:
         """Read the log, load the link secret's block if it is new, and build the machine."""
         log = LinkLog(self.store)
         if log.torn_bytes:
-            self._note("link-hello-refused", cause=f"a torn record of {log.torn_bytes} bytes was cut from the log")
+            self._note("log-torn", cause=f"a torn record of {log.torn_bytes} bytes was cut")
         self.store.load_bootstrap(self._key, self._block, self._block_bytes, log.state.stored)
         return LinkMachine(self.settings, log, self.store, self, self, self._mac, os.urandom, self._report)
 
@@ -124,8 +145,10 @@ class LinkUnit:
     def hello(self, packet: bytes) -> None:
         self._run(lambda now: self.machine.receive_hello(now, packet))
 
-    def control(self, payload: bytes, fingerprints: Fingerprints | None) -> None:
-        self._run(lambda now: self.machine.receive_control(now, payload, fingerprints))
+    def control(self, punt: Punt) -> None:
+        kept = self._fingerprints.put(punt.pointer, punt.secret_bytes, self.store.blocks_fd)
+        fingerprints = BlockFingerprints(kept) if kept is not None else None
+        self._run(lambda now: self.machine.receive_control(now, punt.clear, fingerprints))
 
     def block(self, device: str, block_id: int, length_bytes: int, source_fd: int) -> None:
         """A device's block: durable when this returns. Raises OSError, ValueError."""
@@ -137,11 +160,27 @@ class LinkUnit:
         self._arrivals.append((self._loop.now(), length_bytes))
         self._run(lambda now: self.machine.block_arrived(now, entry))
 
-    def alarm(self, device: str, cause: str | None) -> None:
-        """A device's alarm; one that is configured to be ignored is shown and does no more."""
-        self.devices[device].alarm = cause
+    def device_connected(self, device: str, connected: bool) -> None:
+        """A device came or went; one that comes tells all alarms that are on."""
+        self.devices[device].connected = connected
+        if connected:
+            self.devices[device].alarms.clear()
+            self._tell_alarm(device)
+
+    def alarm(self, device: str, cause: str, on: bool) -> None:
+        """One cause of a device's alarm goes on or off."""
+        causes = self.devices[device].alarms
+        if on:
+            causes.add(cause)
+        else:
+            causes.discard(cause)
+        self._tell_alarm(device)
+
+    def _tell_alarm(self, device: str) -> None:
+        """One that is configured to be ignored is shown and does no more."""
         ignored = next(d.on_alarm for d in self.config.devices if d.name == device) == "ignore"
-        self._run(lambda now: self.machine.alarm(now, device, None if ignored else cause))
+        cause = None if ignored else self.devices[device].alarm
+        self._run(lambda now: self.machine.alarm(now, device, cause))
 
     def tick(self) -> None:
         self._run(lambda now: self.machine.tick(now))
@@ -201,22 +240,14 @@ class LinkUnit:
         self.changed()
 
     def submit(self, priority: int, payload: bytes) -> None:
-        self._plane.submit(self.index, CONTROL_CHANNEL, CONTROL_COMMAND, priority, True, payload, len(payload))
+        self._plane.submit(self.index, CONTROL_CHANNEL, CONTROL_COMMAND, priority, payload)
 
     def submit_offer(self, priority: int, payload: bytes, hash_key: bytes, blocks: Sequence[BlockEntry]) -> None:
         named = [(file_name(entry.name), entry.length_bytes) for entry in blocks]
         self._plane.submit_offer(self.index, priority, payload, hash_key, self.store.blocks_fd, named)
 
     def progress(self) -> Progress:
-        stats = self._plane.stats(self.index)
-        return Progress(
-            out_loaded=stats.out_loaded,
-            out_spent=stats.out_loaded - stats.out_words,
-            out_settled=stats.out_settled,
-            in_loaded=stats.in_loaded,
-            in_flight_packets=stats.in_flight,
-            last_verified_ns=stats.last_verified_ns,
-        )
+        return Progress(*self._plane.progress(self.index))
 
     # --- for people --------------------------------------------------------------------------------------------------
 
@@ -260,10 +291,10 @@ class LinkUnit:
                 }
                 for name, device in sorted(self.devices.items())
             ],
-            "counters": stats.drops,
-            "spent_bytes": stats.spent_bytes,
+            "counters": {verdict.name.lower(): n for verdict, n in stats.verdicts.items() if n},
+            "spent_bytes": {cause.name.lower(): 8 * words for cause, words in stats.spent_words.items()},
+            "sent_packets": stats.sent_packets,
+            "received_packets": stats.received_packets,
+            "resent_packets": stats.resent_packets,
             "delivered_key_bytes": stats.delivered_key_bytes,
         }
-
-
-__all__ = ["LinkUnit", "RecordError"]

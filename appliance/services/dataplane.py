@@ -1,0 +1,193 @@
+"""The unit qbb-dataplane: key stores, Q3P links and forwarding of one node.
+
+    python -m appliance.services.dataplane --config /etc/qbb/node.toml
+
+The C thread moves packets; this program decides: it runs the link machines, opens channels, takes devices' blocks and
+gives the keys service its ring. It holds all local keys, in C.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from appliance import config
+from appliance.config import NodeConfig
+from appliance.native import keymem
+from appliance.native.dataplane import DataPlane, Punt, PuntKind, Route
+from appliance.q3p.link import Mode
+from appliance.services import journal, notify, startup
+from appliance.services.control import ControlServer, Refused
+from appliance.services.deviceport import DevicePort
+from appliance.services.linkchannel import LinkChannel
+from appliance.services.linkunit import LinkUnit
+from appliance.services.ringport import RingPort
+from appliance.services.runtime import Loop
+
+MOST_PUNTS = 256  # handled in one go, so that devices and commands get their turn
+STATUS_INTERVAL_S = 5.0
+LOCAL = -1
+
+
+class DataPlaneService:
+    """All of the unit; ``start`` serves as soon as every store could be read."""
+
+    def __init__(self, loop: Loop, node: NodeConfig) -> None:
+        self._loop, self._node = loop, node
+        self._began_s = time.monotonic()
+        self._plane = DataPlane(node.address)
+        self._ring: RingPort | None = None
+        self._links: list[LinkUnit] = []
+        self._channels: list[LinkChannel] = []
+        self._channel_causes: dict[str, str] = {}
+        for link in node.links:
+            self._add(link)
+        self._plane.set_routes(self._routes())
+        self._plane.start()
+        loop.watch(self._plane.punt_fd, self._punts)
+        by_name = {unit.config.name: unit for unit in self._links}
+        self._devices = DevicePort(loop, node.device_socket, by_name)
+        self._ring = RingPort(loop, node.ring_socket, self._plane, str(node.address), self._describe)
+        handlers = {"status": lambda arguments: self.status(), "discard": self._discard}
+        self._control = ControlServer(loop, node.control_socket("dataplane"), handlers)
+        loop.every(STATUS_INTERVAL_S, lambda: notify.status(self._summary()))
+
+    def _add(self, link: config.LinkConfig) -> None:
+        secret = config.secret_path(link)
+        if secret is None:
+            raise FileNotFoundError(2, f'link "{link.name}" has no secret: set one, or give the credential')
+        unit = LinkUnit(self._loop, self._plane, self._node, link, secret, self._changed)
+
+        def failed(why: str | None) -> None:
+            if why is None:
+                self._channel_causes.pop(link.name, None)
+            else:
+                if self._channel_causes.get(link.name) != why:
+                    journal.write("link-down", why, link=link.name, cause=why)
+                self._channel_causes[link.name] = why
+
+        self._links.append(unit)
+        self._channels.append(LinkChannel(self._loop, self._plane, unit.index, link, unit.settings.master, failed))
+
+    def _routes(self) -> list[Route]:
+        """Own address, neighbours, configured routes; longest prefix first."""
+        index = {unit.config.name: unit.index for unit in self._links}
+        routes = [Route(int(self._node.address), 32, LOCAL)]
+        routes += [Route(int(unit.config.peer), 32, unit.index) for unit in self._links]
+        routes += [
+            Route(int(route.prefix.network_address), route.prefix.prefixlen, index[route.link])
+            for route in self._node.routes
+        ]
+        return sorted(routes, key=lambda route: -route.prefix_bits)
+
+    def start(self) -> None:
+        for unit, channel in zip(self._links, self._channels, strict=True):
+            channel.open()
+            unit.start()
+
+    def stop(self) -> None:
+        self._plane.stop()
+        for channel in self._channels:
+            channel.close()
+        for unit in self._links:
+            unit.close()
+        self._control.close()
+
+    # --- from the C thread -------------------------------------------------------------------------------------------
+
+    def _punts(self, events: int) -> None:
+        for _ in range(MOST_PUNTS):
+            punt = self._plane.next_punt()
+            if punt is None:
+                return
+            self._punt(punt)
+
+    def _punt(self, punt: Punt) -> None:
+        unit = self._links[punt.link]
+        if punt.kind is PuntKind.HELLO:
+            unit.hello(punt.clear)
+        elif punt.kind is PuntKind.CONTROL:
+            unit.control(punt)
+        elif punt.kind is PuntKind.ALARM:
+            name = unit.config.name
+            journal.write("clear-mismatch", f"link {name}: a genuine packet was padded in the wrong place", link=name)
+        elif punt.kind is PuntKind.CHANNEL_LOST:
+            self._channels[punt.link].lost()
+
+    # --- for the keys service and operators ----------------------------------------------------------------------------
+
+    def _changed(self) -> None:
+        if self._ring is not None:
+            self._ring.push()
+
+    def _describe(self) -> dict[str, Any]:
+        links = [
+            {
+                "name": unit.config.name,
+                "peer": str(unit.config.peer),
+                "usable": unit.machine.usable,
+                "cause": unit.machine.why_unusable(),
+                "rate_bps": unit.key_rate_bps(),
+                "stored_bytes": unit.machine.custody.available_bytes(),
+            }
+            for unit in self._links
+        ]
+        routes = [{"prefix": f"{unit.config.peer}/32", "link": unit.config.name} for unit in self._links]
+        routes += [{"prefix": str(route.prefix), "link": route.link} for route in self._node.routes]
+        return {"type": "links", "links": links, "routes": routes}
+
+    def _summary(self) -> str:
+        usable = sum(unit.machine.usable for unit in self._links)
+        return f"{usable} of {len(self._links)} links carry traffic"
+
+    def status(self) -> dict[str, Any]:
+        links = []
+        for unit in self._links:
+            shown = unit.status()
+            shown["cause"] = self._channel_causes.get(unit.config.name) or shown["cause"]
+            links.append(shown)
+        return {
+            "node": self._node.name,
+            "address": str(self._node.address),
+            "uptime_s": round(time.monotonic() - self._began_s, 1),
+            "memory": keymem.kind(),
+            "hash": self._plane.hash_name,
+            "network_drops": self._plane.network_drops(),
+            "links": links,
+        }
+
+    def _discard(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        name = arguments.get("link")
+        unit = next((unit for unit in self._links if unit.config.name == name), None)
+        if unit is None:
+            raise Refused(f"there is no link {name!r} here")
+        if unit.machine.mode not in (Mode.QUARANTINE, Mode.FAILED):
+            raise Refused(f"link {name} is {unit.machine.mode.value}: only a quarantined or failed store is discarded")
+        discarded = unit.discard()
+        journal.write("link-discarded", f"link {name}: {discarded} bytes of key destroyed", link=name)
+        return {"discarded_bytes": discarded}
+
+
+def main() -> int:
+    parser = startup.arguments("qbb-dataplane", "key stores, Q3P links and forwarding of a QBB node")
+    node = startup.configuration(parser.parse_args().config)
+    loop = Loop()
+    try:
+        startup.harden(node.runtime_directory)
+        service = DataPlaneService(loop, node)
+    except OSError as error:
+        journal.write("unit-failed", f"cannot start: {error}")
+        return 1
+    service.start()
+    journal.write("unit-started", f"node {node.name} ({node.address}), {len(node.links)} links")
+    notify.ready(f"{len(node.links)} links")
+    loop.run()
+    notify.stopping()
+    service.stop()
+    journal.write("unit-stopped", "stopped in order")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
