@@ -32,16 +32,21 @@ class AuditLog:
     """A file that is only ever appended to, 0600. `clock` gives UTC nanoseconds, for people; nothing depends on it."""
 
     def __init__(self, path: Path, clock: Callable[[], int]) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        # fd: also for Shelf.hand_over, which writes a record and gives the key in one go
+        self.fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._clock = clock
         self.records = 0
 
     def write(self, record: str) -> None:
         """Raises OSError; then the record does not count as written."""
-        line = f"{self._clock()} {record}\n".encode()
-        if os.write(self._fd, line) != len(line):
+        line = self.line(record)
+        if os.write(self.fd, line) != len(line):
             raise OSError("an audit record was written in part only")
+
+    def line(self, record: str) -> bytes:
+        """The record as it stands in the file; whoever writes it counts it."""
         self.records += 1
+        return f"{self._clock()} {record}\n".encode()
 
     def close(self) -> None:
-        os.close(self._fd)
+        os.close(self.fd)

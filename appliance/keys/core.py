@@ -101,7 +101,7 @@ class KeysCore:
             return None
         give = known.give(client, self.sessions, data[8:12], now)
         session = known.session
-        if len(session.stock) <= session.prefetch * 3 // 4:
+        if len(session.stock) + session.flying[session.key_bytes] <= session.refill_below:
             self.exchange.top_up(session, now)
             self.moved = True
         return give

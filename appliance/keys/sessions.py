@@ -12,7 +12,7 @@ Stock expires well before the other end's hold does, so what is given out can st
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -79,18 +79,24 @@ class Session:
     closed: bool = False
     stock: deque[Key] = field(default_factory=deque)
     flight: dict[bytes, Key] = field(default_factory=dict)
+    flying: Counter[int] = field(default_factory=Counter)  # keys in flight by their length
     held: dict[bytes, Key] = field(default_factory=dict)  # in order of arrival
     pending: dict[bytes, Request] = field(default_factory=dict)
     waiting: deque[Request] = field(default_factory=deque)
     window_left: int = 0
     confirmed: int = 0
     delivered: int = 0
+    filling: bool = False  # the stock is on its way to `prefetch`
     refill_at_s: float = 0.0  # the source or the shelf had nothing: not before then
 
     @property
     def name(self) -> tuple[int, IPv4Address, int]:
         connection = self.connection
         return connection.local_port, connection.remote, connection.remote_port
+
+    @property
+    def refill_below(self) -> int:
+        return self.prefetch * 3 // 4
 
     @property
     def ready(self) -> bool:
@@ -127,15 +133,17 @@ class Sessions:
         want: dict[int, int] = {}
         for request in session.waiting:
             want[request.length] = want.get(request.length, 0) + 1
-        stock = len(session.stock)
-        # The stock is filled up when a quarter of it is gone, so that keys travel many to a segment.
-        flying = sum(key.length == session.key_bytes for key in session.flight.values())
-        if stock + flying <= session.prefetch * 3 // 4:
-            want[session.key_bytes] = want.get(session.key_bytes, 0) + session.prefetch
-        for length in want:
-            there = sum(key.length == length for key in session.flight.values())
-            want[length] -= there + (stock if length == session.key_bytes else 0)
-        return {length: count for length, count in want.items() if count > 0}
+        usual, stock, flying = session.key_bytes, len(session.stock), session.flying
+        # The stock is filled up once a quarter of it is gone, so that keys travel many to a segment.
+        if stock + flying[usual] <= session.refill_below:
+            session.filling = True
+        elif stock + flying[usual] >= session.prefetch:
+            session.filling = False
+        if session.filling:
+            want[usual] = want.get(usual, 0) + session.prefetch
+        if usual in want:
+            want[usual] -= stock
+        return {length: count - flying[length] for length, count in want.items() if count > flying[length]}
 
     def draw(self, session: Session, length: int, count: int, now: float) -> list[KeyRow]:
         """Draws keys for the transport to send. Raises OSError as Shelf.draw does."""
@@ -150,6 +158,7 @@ class Sessions:
             key = Key(key_id.bytes, handle, length, session, Place.FLIGHT, now)
             session.flight[key.key_id] = self.keys[key.key_id] = key
             rows.append((key_id, handle, length))
+        session.flying[length] += len(rows)
         session.quota.stock += len(rows)
         return rows
 
@@ -159,6 +168,7 @@ class Sessions:
         if key is None or key.session.flight.pop(key_id, None) is None:
             return None
         key.place = Place.TAKEN
+        key.session.flying[key.length] -= 1
         key.session.confirmed += 1
         return key
 
@@ -207,7 +217,8 @@ class Sessions:
             del session.held[key.key_id]
         else:
             session.quota.stock -= 1
-            session.flight.pop(key.key_id, None)
+            if session.flight.pop(key.key_id, None) is not None:
+                session.flying[key.length] -= 1
             session.pending.pop(key.key_id, None)
             if key.place is Place.STOCK:
                 session.stock.remove(key)

@@ -62,6 +62,9 @@ class RingPair:
         """Wipes and unmaps: the other end finds two empty rings."""
         self._memory.close()
 
+    # A service that ends does not close: its last packets, resets of its connections, are still to be taken by the data
+    # plane, which wipes each slot as it takes it. The end of the process unmaps.
+
 
 def length_bytes() -> int:
     """Bytes of the shared mapping: both rings."""

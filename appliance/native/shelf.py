@@ -19,6 +19,7 @@ SEGMENT_KEYS_MAX: int = lib.QBB_SEGMENT_KEYS_MAX
 Places = tuple[int, int, int, int]  # first_at, first_bytes, second_at, second_bytes of qbb_pfkey_send
 
 STALE: int = lib.QBB_SHELF_STALE
+NOT_RECORDED = 1  # of Shelf.hand_over
 RING_FULL: int = lib.QBB_SHELF_RING_FULL
 _ERRORS = {
     lib.QBB_SHELF_LENGTH: "length",
@@ -71,6 +72,7 @@ class Shelf:
         self.slot_bytes = slot_bytes
         self.source = source
         self._memory = KeyMemory.map(lib.qbb_shelf_secret_bytes(slots, slot_bytes))
+        self._memory.wipe()  # touches every page now: a first touch of secret memory takes long
         # Aligned to 64 bytes within a buffer that lives as long as the shelf.
         self._plain = ffi.new("uint8_t[]", lib.qbb_shelf_plain_bytes(slots) + 64)
         address = int(ffi.cast("uintptr_t", self._plain))
@@ -107,6 +109,14 @@ class Shelf:
         """Sends a PF_KEY message with the key put in where `places` says. 0 or an errno (EAGAIN: socket full)."""
         result: int = lib.qbb_pfkey_send(fileno, message, len(message), self.pointer, handle, *places)
         return -result
+
+    def hand_over(self, audit_fd: int, record: bytes, fileno: int, message: bytes, handle: int, places: Places) -> int:
+        """Writes the audit record, sends as send() does, wipes the key. 0; NOT_RECORDED: so not sent; -EAGAIN: the
+        socket is full and the key kept for send(); another negative errno: not sent. (Positional, flat: the hot path.)"""
+        result: int = lib.qbb_pfkey_hand_over(
+            audit_fd, record, len(record), fileno, message, len(message), self.pointer, handle, *places
+        )
+        return result
 
     def close(self) -> None:
         """Wipes everything."""

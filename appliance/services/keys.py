@@ -31,6 +31,7 @@ from appliance.native.keymem import harden_process
 from appliance.native.shelf import KeySource, Shelf
 from appliance.services import control, journal, notify
 from appliance.services.keys_clients import ClientSocket, peer_credentials
+from appliance.services.keys_loop import EpollLoop
 from appliance.services.keys_ring import RingLink
 from appliance.services.runtime import Loop, Timer
 from appliance.transport.endpoint import Endpoint
@@ -279,7 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(errors, file=sys.stderr)
         return 1
     harden_process()
-    loop = Loop()
+    loop = EpollLoop()
     service = KeysService(node, loop, activated())
     notify.ready(f"serving at {node.pfkey_socket}, keys from {service.shelf.source.name}")
     journal.write("unit-started", "qbb-keys serves", node=str(node.address))

@@ -13,6 +13,7 @@ from appliance.keys import pfkey
 from appliance.keys.clients import Client
 from appliance.keys.effects import Give, Send
 from appliance.keys.policy import Credentials
+from appliance.native.shelf import NOT_RECORDED
 from appliance.services.runtime import READ, WRITE
 
 if TYPE_CHECKING:
@@ -69,12 +70,9 @@ class ClientSocket:
     def carry_out(self, effect: Send | Give) -> None:
         """Sends, or queues behind what waits already. The audit record of a key comes first."""
         if isinstance(effect, Give):
-            try:
-                self._service.audit.write(effect.record)
-            except OSError:
-                self._service.release(effect.handle)
-                effect = Send(effect.client, _not_recorded(effect.message))
-        if not self._backlog and self._send(effect):
+            if self._hand_over(effect):
+                return
+        elif not self._backlog and self._send(effect):
             return
         if not self._backlog:
             self._backlog_since_s = self._service.now()
@@ -82,6 +80,25 @@ class ClientSocket:
         self._backlog.append(effect)
         if effect.pushed and len(self._backlog) > PUSHED_MOST:
             self._service.throw_out(self.client.id, f"does not read: {len(self._backlog)} messages wait")
+
+    def _hand_over(self, give: Give) -> bool:
+        """True when the key is out of our hands; False when it is recorded and has to wait."""
+        service = self._service
+        if self._backlog:
+            try:
+                service.audit.write(give.record)
+                return False
+            except OSError:
+                service.release(give.handle)
+                result = NOT_RECORDED
+        else:
+            line = service.audit.line(give.record)
+            result = service.shelf.hand_over(
+                service.audit.fd, line, self._fileno, give.message, give.handle, give.places
+            )
+        if result == NOT_RECORDED:
+            self.carry_out(Send(give.client, _not_recorded(give.message)))
+        return result != -errno.EAGAIN
 
     def _send(self, effect: Send | Give) -> bool:
         """True when it is done with; False when the socket is full."""

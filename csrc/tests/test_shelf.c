@@ -2,6 +2,7 @@
  * all holds. Build: gcc -fsanitize=address,undefined -Icsrc/core -Icsrc/io with the sources that build.py names. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -266,6 +267,33 @@ static void test_send(void)
     close(pair[0]);
 }
 
+static void test_hand_over(void)
+{
+    int error, pair[2], audit[2], full = open("/dev/full", O_WRONLY);
+    uint8_t message[96] = { 0 }, got[128], key[32];
+    qbb_shelf *shelf = fresh();
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0 && pipe(audit) == 0 && full >= 0);
+    uint64_t handle = qbb_shelf_claim(shelf, 32, &error);
+    memset(qbb_shelf_at(shelf, handle), 0x77, 32);
+    memset(key, 0x77, 32);
+    CHECK(qbb_pfkey_hand_over(audit[1], "record", 6, pair[0], message, 96, shelf, handle, 64, 32, 0, 0) == 0);
+    CHECK(recv(pair[1], got, sizeof got, 0) == 96 && memcmp(got + 64, key, 32) == 0);
+    CHECK(read(audit[0], got, sizeof got) == 6 && qbb_shelf_at(shelf, handle) == NULL);
+    /* No record, no key. */
+    handle = qbb_shelf_claim(shelf, 32, &error);
+    CHECK(qbb_pfkey_hand_over(full, "record", 6, pair[0], message, 96, shelf, handle, 64, 32, 0, 0) == 1);
+    CHECK(recv(pair[1], got, sizeof got, MSG_DONTWAIT) == -1 && qbb_shelf_at(shelf, handle) == NULL);
+    handle = qbb_shelf_claim(shelf, 32, &error);
+    while (send(pair[0], message, sizeof message, MSG_DONTWAIT) > 0)
+        ;
+    CHECK(qbb_pfkey_hand_over(audit[1], "r", 1, pair[0], message, 96, shelf, handle, 64, 32, 0, 0) == -EAGAIN);
+    CHECK(qbb_shelf_at(shelf, handle) != NULL);
+    CHECK(qbb_shelf_free(shelf) == SLOTS - 1);
+    for (int i = 0; i < 2; i++)
+        close(pair[i]), close(audit[i]);
+    close(full);
+}
+
 int main(void)
 {
     test_sizes();
@@ -274,6 +302,7 @@ int main(void)
     test_health();
     test_random();
     test_send();
+    test_hand_over();
     free(secret);
     free(plain);
     return 0;
