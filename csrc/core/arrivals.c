@@ -30,7 +30,9 @@ enum qbb_arrival qbb_arrivals_classify(const qbb_arrivals *arrivals, uint32_t lo
         return arrived ? QBB_ARRIVAL_OLD : QBB_ARRIVAL_NEW;
     }
     uint32_t behind = (uint32_t)arrivals->cumulative - low;
-    return behind >> 31 || behind >= arrivals->cumulative ? QBB_ARRIVAL_FAR : QBB_ARRIVAL_OLD;
+    int known = !(behind >> 31) && behind < arrivals->cumulative;
+    *number = known ? arrivals->cumulative - behind : 0;
+    return known ? QBB_ARRIVAL_OLD : QBB_ARRIVAL_FAR;
 }
 
 void qbb_arrivals_add(qbb_arrivals *arrivals, uint64_t number)

@@ -33,7 +33,7 @@ typedef struct {
 } qbb_arrivals;
 
 void qbb_arrivals_reset(qbb_arrivals *arrivals);
-/* Restores the 64-bit number. NEW: not arrived, within reach. OLD: arrived. FAR: out of reach. */
+/* Restores the 64-bit number (0 when FAR). NEW: not arrived, within reach. OLD: arrived. FAR: out of reach. */
 enum qbb_arrival qbb_arrivals_classify(const qbb_arrivals *arrivals, uint32_t low, uint64_t *number);
 /* Counts a NEW number as arrived. */
 void qbb_arrivals_add(qbb_arrivals *arrivals, uint64_t number);

@@ -60,11 +60,12 @@ static enum qbb_verdict check_command(const opening *o)
 }
 
 /* A reliable packet that arrived already. Its words are gone, so it cannot be verified again: all that it may do is to
- * have the last acknowledgement repeated, once per retransmission time-out, which costs nobody any key. */
-static enum qbb_verdict duplicate(qbb_link *link, uint64_t now_ns)
+ * have the last acknowledgement repeated, once per retransmission time-out; if more arrived since, as a new one. So that
+ * replays cannot drain key by that, packets of which the peer knows that they arrived do not count: it would not resend. */
+static enum qbb_verdict duplicate(qbb_link *link, uint64_t number, uint64_t now_ns)
 {
     qbb_arrivals *arrivals = &link->arrivals;
-    if (now_ns >= arrivals->repeat_after_ns) {
+    if (number > link->flight.peer_knows && now_ns >= arrivals->repeat_after_ns) {
         arrivals->repeat = 1;
         arrivals->repeat_after_ns = now_ns + link->params.rto_ns;
     }
@@ -87,7 +88,7 @@ static enum qbb_verdict check_fresh(qbb_link *link, opening *o, uint64_t now_ns)
     int available = qbb_window_available(&link->in, o->e_offset, o->pad_words + QBB_TAG_WORDS);
     /* A SKIP may name a packet that did arrive: the peer missed the acknowledgement. It is verified like any other. */
     if (arrival == QBB_ARRIVAL_OLD && !(available && h->command == QBB_COMMAND_SKIP))
-        return duplicate(link, now_ns);
+        return duplicate(link, number, now_ns);
     if (available)
         return QBB_DELIVER;
     return h->message == 0 && qbb_window_taken(&link->in, o->e_offset) ? QBB_DROP_DUPLICATE : QBB_DROP_WINDOW;

@@ -91,7 +91,7 @@ void qbb_flight_reset(qbb_flight *flight)
     }
     flight->base = flight->next = 1;
     flight->in_flight = 0;
-    flight->transmissions = flight->acknowledged_order = 0;
+    flight->transmissions = flight->acknowledged_order = flight->peer_knows = 0;
     flight->timers = 0;
     for (int i = 0; i < QBB_TODO_LISTS; i++)
         flight->todo[i] = (qbb_flight_list){QBB_NO_FLIGHT, QBB_NO_FLIGHT};
@@ -163,6 +163,9 @@ static void settle(qbb_flight *flight, uint64_t number)
     /* After a resend nobody knows which of the transmissions arrived. */
     if (slot->tries == 1 && slot->sent_order > flight->acknowledged_order)
         flight->acknowledged_order = slot->sent_order;
+    /* A SKIP keeps what the packet that it replaces told: that much the peer saw, whichever of the two it got. */
+    if (slot->told > flight->peer_knows)
+        flight->peer_knows = slot->told;
     if (slot->list != QBB_GIVEN_UP)
         words_remove(flight, &flight->words, index);
     delist(flight, slot);

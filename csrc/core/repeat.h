@@ -29,6 +29,7 @@ typedef struct {
     uint64_t number;      /* 64-bit message number */
     uint64_t first_word;  /* of its span */
     uint64_t due_ns;      /* time-out of the last transmission */
+    uint64_t told;        /* the cumulative acknowledgement that its preamble carries */
     uint64_t sent_order;  /* the last transmission's place among all of this flight */
     qbb_flight_links todo, words;
     uint16_t length;      /* bytes, the whole packet */
@@ -52,6 +53,7 @@ typedef struct {
     uint64_t base, next;  /* numbers [base, next) are in flight, acknowledged ones in between */
     uint64_t in_flight;
     uint64_t transmissions, acknowledged_order; /* highest sent_order that was acknowledged beyond doubt */
+    uint64_t peer_knows;  /* highest `told` of acknowledged packets: the peer saw that these numbers arrived */
     uint64_t acknowledged_key_bytes;
     qbb_flight_list todo[QBB_TODO_LISTS], words;
     uint32_t timers;      /* bit n: timer list n is not empty */

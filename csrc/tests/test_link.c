@@ -253,6 +253,10 @@ static void who_may_send(void)
     fresh(params);
     CHECK(submit(&left, "x", 1, 0, 1) == 0 && qbb_link_poll(left.link, 0, packet) == 0);
     CHECK(qbb_link_deadline(left.link) == UINT64_MAX);
+    /* An acknowledgement leaves the reserve alone as well: the peer's resends cost it nothing. */
+    CHECK(qbb_link_submit(right.link, 0, QBB_COMMAND_CONTROL, 6, 1, (const uint8_t *)"z", 1, 1, NULL) == 0);
+    CHECK(receive(&left, 0, packet, qbb_link_poll(right.link, 0, packet)) == QBB_DELIVER);
+    CHECK(qbb_link_poll(left.link, 1000 * MS, packet) == 0 && qbb_link_deadline(left.link) == UINT64_MAX);
     CHECK(qbb_link_submit(left.link, 0, QBB_COMMAND_CONTROL, 6, 1, (const uint8_t *)"y", 1, 1, NULL) == 0);
     CHECK(qbb_link_poll(left.link, 0, packet) != 0 && packet[28] == 'y');
     load(&left, &right, 3);

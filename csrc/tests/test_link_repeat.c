@@ -96,6 +96,26 @@ static void duplicates(void)
     CHECK(receive(&left, now + 1000 * MS, ack, 44) == QBB_ABSORBED && stats_of(&left).in_flight == 0);
 }
 
+/* Replays of packets of which the peer knows that they arrived are answered by nothing: else they would drain key. */
+static void replays(void)
+{
+    fresh(usual_params());
+    load(&left, &right, 64);
+    load(&right, &left, 64);
+    size_t length = send_one(0);
+    memcpy(kept, packet, length);
+    CHECK(receive(&right, 0, packet, length) == QBB_DELIVER);
+    submit(&right, "reply", 5, 0, 1); /* reliable: it tells of the arrival */
+    size_t reply = qbb_link_poll(right.link, 0, ack);
+    CHECK(receive(&right, 1000 * MS, kept, length) == QBB_DROP_DUPLICATE); /* lost, as far as we know */
+    CHECK(qbb_link_poll(right.link, 1000 * MS, packet) == reply && qbb_link_poll(right.link, 1000 * MS, packet) == 44);
+    CHECK(receive(&left, 1000 * MS, ack, reply) == QBB_DELIVER && stats_of(&left).in_flight == 0);
+    CHECK(receive(&right, 1100 * MS, packet, send_one(1100 * MS)) == QBB_DELIVER); /* acknowledges the reply */
+    CHECK(stats_of(&right).in_flight == 0 && qbb_link_poll(right.link, 1150 * MS, ack) == 44);
+    CHECK(receive(&right, 2000 * MS, kept, length) == QBB_DROP_DUPLICATE && qbb_link_poll(right.link, 2000 * MS, packet) == 0);
+    CHECK(qbb_link_deadline(right.link) == UINT64_MAX);
+}
+
 /* Sends one packet into the void until it is given up; the SKIP is left in `packet`. */
 static size_t give_up_one(uint64_t *now_ns)
 {
@@ -233,6 +253,7 @@ int main(void)
     lone_acknowledgement();
     full_acknowledgement();
     duplicates();
+    replays();
     skips();
     skip_without_key();
     limits();
