@@ -17,6 +17,11 @@ def accept(directory_fd: int, name: str, source_fd: int, length_bytes: int) -> N
     check(lib.qbb_block_accept(directory_fd, name.encode(), source_fd, length_bytes), f"block {name}")
 
 
+def read_at(directory_fd: int, name: str, offset_bytes: int, pointer: Any, length_bytes: int) -> None:
+    """``length_bytes`` at ``offset_bytes`` into key memory; EIO when the file ends before."""
+    check(lib.qbb_block_read_at(directory_fd, name.encode(), offset_bytes, pointer, length_bytes), f"block {name}")
+
+
 def read(directory_fd: int, name: str, pointer: Any, length_bytes: int) -> None:
     """Exactly ``length_bytes`` into key memory; EIO when the file is shorter or longer."""
     check(lib.qbb_block_read(directory_fd, name.encode(), pointer, length_bytes), f"block {name}")

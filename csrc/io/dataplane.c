@@ -336,9 +336,12 @@ int qbb_dataplane_submit_offer(qbb_dataplane *dp, int index, uint8_t priority, c
     int result = 0;
     for (size_t i = 0; i < count && result == 0; i++)
         result = qbb_block_fingerprint(payload + clear_length + 16 * i, h, dir_fd, names[i], lengths[i]);
-    if (result == 0)
+    if (result == 0) {
         result = qbb_dataplane_submit(
             dp, index, QBB_CHANNEL_CONTROL, QBB_COMMAND_CONTROL, priority, 1, payload, length, clear_length);
+        result = result == -QBB_DROP_QUEUE_FULL ? -ENOBUFS : result == -QBB_DROP_NO_EPOCH ? -ENOTCONN
+            : result == 0 ? 0 : -EINVAL;
+    }
     qbb_keymem_unmap(payload, QBB_PAYLOAD_MAX, 0);
     return result;
 }

@@ -56,10 +56,12 @@ int qbb_dataplane_load(qbb_dataplane *dp, int link, enum qbb_direction direction
     size_t length);
 int qbb_dataplane_close_below(qbb_dataplane *dp, int link, enum qbb_direction direction, uint64_t word);
 int qbb_dataplane_allow(qbb_dataplane *dp, int link, unsigned priority);
+/* 0, a verdict as of qbb_link_submit, or -EINVAL for a link that is not there. */
 int qbb_dataplane_submit(qbb_dataplane *dp, int link, uint16_t channel, uint8_t command, uint8_t priority, int reliable,
     const uint8_t *payload, size_t length, size_t clear);
 /* The same for an offer of device blocks: computes the fingerprint of each block file under h (outside the mutex) and
- * submits clear || fingerprints to the control channel, reliable, the fingerprints padded. */
+ * submits clear || fingerprints to the control channel, reliable, the fingerprints padded. 0 or -errno: -ENOBUFS (queue
+ * full), -ENOTCONN (no epoch), -EMSGSIZE (too many blocks), or what reading a block gave. */
 int qbb_dataplane_submit_offer(qbb_dataplane *dp, int link, uint8_t priority, const uint8_t *clear, size_t clear_length,
     const uint8_t h[16], int dir_fd, const char *const *names, const size_t *lengths, size_t count);
 int qbb_dataplane_stats(qbb_dataplane *dp, int link, qbb_link_stats *stats);
