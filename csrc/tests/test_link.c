@@ -220,8 +220,11 @@ static void epoch_ends(void)
         for (int i = 0; i < 20; i++)
             submit(&left, payload, sizeof payload, 300, 1);
         size_t length = 0;
-        for (int i = 0; i < 10; i++)
+        for (int i = 0; i < 10; i++) {
             length = qbb_link_poll(left.link, 0, packet);
+            receive(&right, 0, packet, length);
+        }
+        length = qbb_link_poll(left.link, 0, packet);
         memset(qbb_link_reserve(left.link, QBB_OUT, 100), 0xdd, 800); /* never committed */
         if (restart) {
             begin(2);
@@ -242,6 +245,10 @@ static void epoch_ends(void)
         CHECK(stats_of(&left).in_flight == 0 && stats_of(&left).queued == 0);
         if (!restart)
             begin(2);
+        /* The new epoch counts from the start: word 0 and number 1, both ways. */
+        CHECK(submit(&left, "new", 3, 3, 1) == 0 && (length = qbb_link_poll(left.link, 0, packet)) != 0);
+        CHECK(qbb_get32(packet + 4) == 1 && qbb_get32(packet + 12) == 0);
+        CHECK(receive(&right, 0, packet, length) == QBB_DELIVER && memcmp(opened(), "new", 3) == 0);
     }
 }
 

@@ -76,6 +76,20 @@ static void acknowledgements(void)
     CHECK(qbb_flight_deadline(&flight) == UINT64_MAX && flight.timers == 0 && resent(UINT64_MAX - 1) == 0);
 }
 
+/* Few slots: a bit for a number that was never sent would fall on the slot of an older one. */
+static void bits_beyond(void)
+{
+    uint32_t slot_of[16];
+    fresh(1);
+    qbb_flight_init(&flight, slots, slot_of, 16);
+    for (int i = 0; i < 10; i++)
+        send(0);
+    qbb_flight_acknowledge(&flight, 0, ~1023u);
+    CHECK(flight.in_flight == 10);
+    qbb_flight_acknowledge(&flight, 0, ~0u << 1);
+    CHECK(flight.in_flight == 1 && flight.base == 1);
+}
+
 static void room(void)
 {
     fresh(1);
@@ -241,6 +255,7 @@ static void random_walk(void)
 int main(void)
 {
     acknowledgements();
+    bits_beyond();
     room();
     losses();
     time_outs();
