@@ -1,7 +1,7 @@
 /* The link engine: nanoseconds a packet for seal, open, acknowledgements and the relay hop, and the same hop with
  * AES-256-GCM of libcrypto, in one run. Prints JSON lines; medians of repetitions.
  *
- * Three ends stand in a row: source -> relay -> sink. Only the relay's calls are timed: receive on link A; submit and poll
+ * Three ends stand in a row: source -> relay -> sink. The hop is the relay's calls alone: receive on link A; submit and poll
  * on link B. The key buffers are far larger than the cache and kept full, so pads are cold, as key is in a node. Queues
  * are short, as they are when the link keeps up. Build: gcc -O3 -D_GNU_SOURCE -Icsrc/core -Icsrc/tests this csrc/core/*.c
  * -lcrypto. */
