@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from appliance.q3p.linklog import LIVE, Chunk, ChunkState, LinkLog
+from appliance.q3p.linklog import LinkLog
+from appliance.q3p.logstate import LIVE, Chunk, ChunkState
 from appliance.q3p.messages import Control, Offer, Records, Refuse, fitting, pack_control
 from appliance.q3p.messages import Report as ReportMessage
 from appliance.q3p.offers import MAX_OFFERED, Intake
@@ -92,7 +93,8 @@ class Custody:
     def sweep(self) -> None:
         """At a start: destroy what the log says is ended."""
         live = {entry.name for chunk in self._log.state.live() for entry in chunk.entries}
-        for name in [name for name in self._held if name in self._log.state.stored and name not in live]:
+        stored, is_past = self._log.state.stored, self._log.state.is_past
+        for name in [name for name in self._held if (name in stored and name not in live) or is_past(name)]:
             self._destroy(name)
         for chunk in list(self._log.state.chunks.values()):
             if chunk.state not in LIVE:
@@ -146,7 +148,9 @@ class Custody:
         """A block is durable here. One that the log has already ended is destroyed again."""
         name = entry.name
         self._held[name] = entry.length_bytes
-        if name not in self._log.state.stored:
+        if self._log.state.is_past(name):
+            self._destroy(name)
+        elif name not in self._log.state.stored:
             self._pickup.add(name)
             self._arrived_ns[name] = now_ns
             self._intake.arrived(now_ns, entry)
@@ -280,6 +284,8 @@ class Custody:
         for stream in self._streams.values():
             stream.pump(self._engine)
         self._watch_starvation(now_ns, progress)
+        if self._log.compact(self._peer_length if self.settings.master else self._log.length):
+            self.sweep()
         self._expire(now_ns)
 
     def _write_records(self, now_ns: int, progress: Progress) -> None:
@@ -293,7 +299,7 @@ class Custody:
 
     def _send_records(self, now_ns: int) -> None:
         while self._sent_length < min(self._log.length, self._peer_length + MAX_UNACKNOWLEDGED):
-            records = fitting(self._log.records, self._sent_length)
+            records = fitting(self._log.records_from(self._sent_length))
             self._engine.submit(PRIORITY_STORE, pack_control(Records(self._sent_length, records)))
             self._sent_length += len(records)
             self._sent_ns = now_ns

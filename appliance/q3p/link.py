@@ -256,10 +256,12 @@ class LinkMachine:
             if message.reply_wanted:
                 self._send_logstate(reply_wanted=False)
             return
+        if message.length < self.log.base:
+            raise RecordError(f"the peer's log ends at {message.length}; ours is kept from {self.log.base} on")
         if message.length <= self.log.length:
             if self.log.digest_at(message.length) != message.digest:
                 # let the peer see the conflict too: it checks the digest that comes with the records
-                self._send_records(max(message.length - 1, 0))
+                self._send_records(max(message.length - 1, self.log.base))
                 raise RecordError(f"the logs differ within the first {message.length} records")
             self._peer_length, self._peer_missing = message.length, message.missing
             if message.length < self.log.length:
@@ -270,7 +272,7 @@ class LinkMachine:
 
     def _send_records(self, first: int) -> None:
         assert self.session is not None
-        records = fitting(self.log.records, first)
+        records = fitting(self.log.records_from(first))
         if not records:
             return
         digest = self.log.digest_at(first + len(records))
@@ -284,7 +286,7 @@ class LinkMachine:
             return  # a gap: our LOGSTATE asks for what is missing
         for index, data in enumerate(message.records, message.first):
             if index < self.log.length:
-                if self.log.records[index] != data:
+                if index >= self.log.base and self.log.record(index) != data:
                     raise RecordError(f"the logs differ at record {index}")
             else:
                 self._append(data)

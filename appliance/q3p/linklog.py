@@ -1,185 +1,18 @@
 """The link log: the one truth about key that both ends of a link share.
 
-``LogState`` is what the records so far mean (which chunk is in which state), with the rules that a next record must
-keep; it is the same code at both ends, for records written here and records received. ``LinkLog`` joins it to a file: a
-record takes effect only once it is durable.
+Records are numbered and digested, and only ever appended; one takes effect only once it is durable. What they mean is
+``logstate``'s part.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import Protocol
 
-from appliance.q3p.records import (
-    EMPTY_DIGEST,
-    SLOT_BYTES,
-    BlockEntry,
-    BlockName,
-    Close,
-    Direction,
-    Epoch,
-    Open,
-    Record,
-    RecordError,
-    Store,
-    Void,
-    chain,
-    decode,
-    encode,
-    frame,
-    read_frames,
-)
+from appliance.q3p import checkpoint
+from appliance.q3p.logstate import LogState
+from appliance.q3p.records import EMPTY_DIGEST, Record, RecordError, chain, decode, encode, frame, read_frames
 
-
-class ChunkState(Enum):
-    """Life of a chunk. SPENT and VOID are the end: wiped at both ends."""
-
-    COMMON = "common"
-    OPEN = "open"
-    EPOCH = "epoch"
-    SPENT = "spent"
-    VOID = "void"
-
-
-LIVE = frozenset({ChunkState.COMMON, ChunkState.OPEN, ChunkState.EPOCH})
-
-
-@dataclass(slots=True)
-class Chunk:
-    """A chunk of common key: the blocks whose bytes it is, and what the log says of it."""
-
-    number: int
-    entries: tuple[BlockEntry, ...]
-    state: ChunkState = ChunkState.COMMON
-    direction: Direction | None = None
-
-    @property
-    def length_bytes(self) -> int:
-        return sum(entry.length_bytes for entry in self.entries)
-
-    @property
-    def slots(self) -> int:
-        """How many epoch slots fit; a slot never crosses blocks."""
-        return sum(entry.length_bytes // SLOT_BYTES for entry in self.entries)
-
-    def slot_place(self, slot: int) -> tuple[BlockName, int]:
-        """Block and byte offset where epoch slot ``slot`` begins."""
-        for entry in self.entries:
-            fit = entry.length_bytes // SLOT_BYTES
-            if slot < fit:
-                return entry.name, slot * SLOT_BYTES
-            slot -= fit
-        raise RecordError(f"chunk {self.number} has no such epoch slot")
-
-
-@dataclass(slots=True)
-class LogState:
-    """What a log means. ``apply`` either takes the record or raises RecordError and changes nothing."""
-
-    chunks: dict[int, Chunk] = field(default_factory=dict)
-    common: dict[int, Chunk] = field(default_factory=dict)  # those that may be opened, oldest first
-    opened: dict[int, Chunk] = field(default_factory=dict)
-    common_bytes: int = 0
-    stored: set[BlockName] = field(default_factory=set)
-    next_chunk: int = 0
-    epoch_chunk: int | None = None
-    next_slot: int = 0
-    session: Epoch | None = None
-    # chunks opened since the last EPOCH, in the order in which their words join the stream
-    streams: dict[Direction, list[int]] = field(default_factory=lambda: {d: [] for d in Direction})
-
-    def apply(self, record: Record) -> None:
-        match record:
-            case Store():
-                self._store(record)
-            case Open():
-                self._open(record)
-            case Close():
-                self._end(record.chunks, {ChunkState.OPEN}, ChunkState.SPENT)
-            case Void():
-                self._end(record.chunks, LIVE, ChunkState.VOID)
-            case Epoch():
-                self._epoch(record)
-
-    def _store(self, record: Store) -> None:
-        if record.chunk != self.next_chunk:
-            raise RecordError(f"STORE of chunk {record.chunk} where {self.next_chunk} is next")
-        names = [entry.name for entry in record.entries]
-        if len(set(names)) != len(names) or self.stored.intersection(names):
-            raise RecordError(f"STORE of chunk {record.chunk} takes a block a second time")
-        if any(entry.length_bytes == 0 or entry.length_bytes % 8 for entry in record.entries):
-            raise RecordError(f"STORE of chunk {record.chunk} has a block of no whole words")
-        chunk = Chunk(record.chunk, record.entries)
-        self.chunks[record.chunk] = self.common[record.chunk] = chunk
-        self.common_bytes += chunk.length_bytes
-        self.stored.update(names)
-        self.next_chunk += 1
-
-    def _open(self, record: Open) -> None:
-        chunk = self._chunk(record.chunk)
-        if self.session is None:
-            raise RecordError(f"OPEN of chunk {record.chunk} before any EPOCH")
-        if chunk.state is not ChunkState.COMMON:
-            raise RecordError(f"OPEN of chunk {record.chunk}, which is {chunk.state.value}")
-        self._move(chunk, ChunkState.OPEN)
-        chunk.direction = record.direction
-        self.streams[record.direction].append(record.chunk)
-
-    def _end(
-        self, numbers: tuple[int, ...], allowed: frozenset[ChunkState] | set[ChunkState], state: ChunkState
-    ) -> None:
-        chunks = [self._chunk(number) for number in numbers]
-        if len(set(numbers)) != len(numbers):
-            raise RecordError(f"{state.value} names a chunk twice")
-        for chunk in chunks:
-            if chunk.state not in allowed:
-                raise RecordError(f"chunk {chunk.number} is {chunk.state.value} and cannot become {state.value}")
-        for chunk in chunks:
-            self._move(chunk, state)
-            if chunk.number == self.epoch_chunk:
-                self.epoch_chunk = None
-
-    def _epoch(self, record: Epoch) -> None:
-        chunk = self._chunk(record.chunk)
-        if record.chunk == self.epoch_chunk:
-            if record.slot < self.next_slot:
-                raise RecordError(f"EPOCH names slot {record.slot} of chunk {record.chunk} again")
-        elif chunk.state is not ChunkState.COMMON:
-            raise RecordError(f"EPOCH on chunk {record.chunk}, which is {chunk.state.value}")
-        if record.slot >= chunk.slots:
-            raise RecordError(f"EPOCH names slot {record.slot} of chunk {record.chunk}, which has {chunk.slots}")
-        if self.opened:
-            raise RecordError("EPOCH while chunks of an older epoch are open")
-        if self.epoch_chunk is not None and self.epoch_chunk != record.chunk:
-            self._move(self.chunks[self.epoch_chunk], ChunkState.SPENT)  # no slot of it will be named again
-        self._move(chunk, ChunkState.EPOCH)
-        self.epoch_chunk, self.next_slot, self.session = record.chunk, record.slot + 1, record
-        self.streams = {direction: [] for direction in Direction}
-
-    def _chunk(self, number: int) -> Chunk:
-        chunk = self.chunks.get(number)
-        if chunk is None:
-            raise RecordError(f"no chunk {number}")
-        return chunk
-
-    def _move(self, chunk: Chunk, state: ChunkState) -> None:
-        if chunk.state is ChunkState.COMMON and state is not ChunkState.COMMON:
-            del self.common[chunk.number]
-            self.common_bytes -= chunk.length_bytes
-        self.opened.pop(chunk.number, None)
-        if state is ChunkState.OPEN:
-            self.opened[chunk.number] = chunk
-        chunk.state = state
-
-    def live(self) -> list[Chunk]:
-        return [chunk for chunk in self.chunks.values() if chunk.state in LIVE]
-
-    def forget_ended(self, number: int) -> None:
-        """Drop an ended chunk whose bytes are wiped from memory; its number and blocks stay used."""
-        chunk = self.chunks[number]
-        if chunk.state not in LIVE:
-            del self.chunks[number]
+KEEP_RECORDS = 4096  # at least so many records stay, so that a peer whose disk went back that far can be replayed
 
 
 class LogFile(Protocol):
@@ -193,47 +26,84 @@ class LogFile(Protocol):
     def truncate(self, length: int) -> None:
         """Durable when it returns."""
 
+    def replace(self, data: bytes) -> None:
+        """The whole file anew, atomically; durable when it returns."""
+
 
 class LinkLog:
-    """The log of one end: records in order with their digests, durable before they count."""
+    """The log of one end: records in order with their digests, durable before they count.
 
-    def __init__(self, file: LogFile) -> None:
+    Records below ``base`` are forgotten; the file's checkpoint says what they meant."""
+
+    def __init__(self, file: LogFile, keep_records: int = KEEP_RECORDS) -> None:
         """Reads the file and cuts a torn tail. Raises OSError; RecordError where a whole record breaks the rules."""
         self._file = file
-        self.state = LogState()
-        self.records: list[bytes] = []
-        self._digests: list[bytes] = [EMPTY_DIGEST]
-        data = file.read()
-        end = 0
-        for record, digest, end in read_frames(data, 0, 0, EMPTY_DIGEST):  # noqa: B007
-            self.state.apply(decode(record))
-            self.records.append(record)
-            self._digests.append(digest)
+        self._keep_records = keep_records
+        self._load()
+
+    def _load(self) -> None:
+        data = self._file.read()
+        head, end = checkpoint.decode(data)
+        self.base, digest, self.state = head or checkpoint.Checkpoint(0, EMPTY_DIGEST, LogState())
+        self._records: list[bytes] = []
+        self._digests: list[bytes] = [digest]
+        self._next_checkpoint: bytes | None = None  # of the state when half of the records were there
+        self._next_base = self.base
+        for record, digest, end in read_frames(data, end, self.base, digest):  # noqa: B007, B020
+            self._take(decode(record), record, digest)
         self.torn_bytes = len(data) - end
         if self.torn_bytes:
-            file.truncate(end)
+            self._file.truncate(end)
+
+    def _take(self, record: Record, data: bytes, digest: bytes) -> None:
+        self.state.apply(record)
+        self._records.append(data)
+        self._digests.append(digest)
+        if self._next_checkpoint is None and len(self._records) >= self._keep_records:
+            self._next_base = self.length
+            self._next_checkpoint = checkpoint.encode(checkpoint.Checkpoint(self.length, digest, self.state))
 
     @property
     def length(self) -> int:
-        return len(self.records)
+        return self.base + len(self._records)
 
     @property
     def digest(self) -> bytes:
         return self._digests[-1]
 
     def digest_at(self, length: int) -> bytes | None:
-        """Digest of the first ``length`` records; None when there are fewer."""
-        return self._digests[length] if length < len(self._digests) else None
+        """Digest of the first ``length`` records; None when there are fewer, or they are forgotten."""
+        return self._digests[length - self.base] if self.base <= length <= self.length else None
+
+    def record(self, index: int) -> bytes:
+        """Record ``index``, from ``base`` on."""
+        return self._records[index - self.base]
+
+    def records_from(self, first: int) -> list[bytes]:
+        """Some records from index ``first`` on, more than a message carries."""
+        return self._records[first - self.base : first - self.base + 128]
 
     def append(self, data: bytes) -> Record:
-        """Check, write durably, then let it take effect. Raises RecordError (nothing changed) or OSError."""
+        """Check, write durably, then let it take effect. Raises RecordError (nothing changed) or OSError.
+
+        After an OSError the object is of no use: its state may be ahead of the disk or behind it."""
         record = decode(data)
         if encode(record) != data:
             raise RecordError("record is not in its one right form")
-        index = self.length
-        digest = chain(self.digest, index, data)
-        self.state.apply(record)  # raises before anything is written; a failed write below ends this object's life
+        digest = chain(self.digest, self.length, data)
+        self._take(record, data, digest)  # raises RecordError before anything is written
         self._file.append(frame(data, digest))
-        self.records.append(data)
-        self._digests.append(digest)
         return record
+
+    def compact(self, acknowledged: int) -> bool:
+        """Forget the older half of twice the records to keep, if the peer has acknowledged them. True when done.
+
+        Raises OSError."""
+        enough = len(self._records) >= 2 * self._keep_records
+        if self._next_checkpoint is None or not enough or self._next_base > acknowledged:
+            return False
+        kept = self._next_base - self.base
+        pairs = zip(self._records[kept:], self._digests[kept + 1 :], strict=True)
+        self._file.replace(self._next_checkpoint + b"".join(frame(record, digest) for record, digest in pairs))
+        self._load()  # so that what goes on is what a restart would find
+        return True

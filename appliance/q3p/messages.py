@@ -73,11 +73,11 @@ def _unpack_records(data: bytes) -> tuple[bytes, ...]:
     return tuple(records)
 
 
-def fitting(records: list[bytes], first: int) -> tuple[bytes, ...]:
-    """As many records from index ``first`` on as one message carries; at least one."""
+def fitting(records: list[bytes]) -> tuple[bytes, ...]:
+    """As many of the first records as one message carries; at least one."""
     taken: list[bytes] = []
     size = 0
-    for record in records[first:]:
+    for record in records:
         size += 2 + len(record)
         if taken and size > MAX_RECORD_BYTES:
             break

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from appliance.q3p.linklog import Chunk
+from appliance.q3p.logstate import Chunk
 from appliance.q3p.ports import Engine
 from appliance.q3p.records import BlockEntry
 from appliance.q3p.settings import STARTER_WORDS

@@ -54,6 +54,21 @@ class LinkStore:
         os.ftruncate(self._log_fd, length)
         os.fsync(self._log_fd)
 
+    def replace(self, data: bytes) -> None:
+        """Raises OSError; the old log stands until the new one is durable."""
+        fresh = os.open(
+            "log.new", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600, dir_fd=self.directory_fd
+        )
+        try:
+            blockfile.append_durable(fresh, data, f"link log {self.directory / 'log.new'}")
+            os.rename("log.new", "log", src_dir_fd=self.directory_fd, dst_dir_fd=self.directory_fd)
+            os.fsync(self.directory_fd)
+        except OSError:
+            os.close(fresh)
+            raise
+        os.close(self._log_fd)
+        self._log_fd = fresh
+
     # --- blocks ------------------------------------------------------------------------------------------------------
 
     def blocks(self) -> dict[BlockName, int]:

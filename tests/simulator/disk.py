@@ -65,6 +65,12 @@ class Disk:
         self.effect()
         self.log = self.log[:length]
 
+    def replace(self, data: bytes) -> None:
+        self._check_failure(b"")
+        self.effect()
+        self.log = data
+        self.effect()
+
     # --- BlockStore ---
 
     def blocks(self) -> dict[BlockName, int]:

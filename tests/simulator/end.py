@@ -11,7 +11,7 @@ from typing import Any
 
 from appliance.native.link import Delivery, Direction, LinkParams, Refused, Verdict
 from appliance.q3p.link import LinkMachine, Mode
-from appliance.q3p.linklog import LinkLog
+from appliance.q3p.linklog import KEEP_RECORDS, LinkLog
 from appliance.q3p.ports import Progress
 from appliance.q3p.records import BlockEntry, BlockName
 from appliance.q3p.settings import LinkSettings
@@ -65,6 +65,7 @@ class SimulatedEnd:
         self.name, self.settings, self.params = name, settings, params
         self.engine, self.disk, self.oracle = engine, disk, oracle
         self.random, self.transmit, self.deliver, self.effect, self.trace = random, transmit, deliver, effect, trace
+        self.keep_records = KEEP_RECORDS
         self.machine: LinkMachine | None = None
         self.now_ns = 0
         self.usable = False
@@ -78,7 +79,7 @@ class SimulatedEnd:
         self.usable = False
         self.disk.effect = self.effect
         try:
-            log = LinkLog(self.disk)
+            log = LinkLog(self.disk, self.keep_records)
             self.machine = LinkMachine(self.settings, log, self.disk, self, self, mac, self.random, self._report)
             self.machine.start(now_ns)
             self.pump()

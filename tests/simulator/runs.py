@@ -28,6 +28,7 @@ PROFILES = (
     Faults(effects_between_crashes=250, loss=0.1, rollback=0.02),
     Faults(loss=0.0, duplication=0.0, reordering=0.0, corruption=0.0, replay=0.0, effects_between_crashes=40),
     Faults(replay=0.3, loss=0.2, rollback=0.15, withhold=0.15),
+    Faults(keep_records=8, rollback=0.0, effects_between_crashes=150, loss=0.1),
 )
 
 

@@ -54,6 +54,7 @@ class Faults:
     disk_failure: float = 0.03  # of device blocks: the next write fails
     mismatch: float = 0.02  # of device blocks: the ends' bytes differ
     lost_block: float = 0.02  # of device blocks: one end never gets it
+    keep_records: int = 0  # the log is compacted to so many; 0: the product's number
 
 
 CALM = Faults(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -99,6 +100,9 @@ class World:
         self.secret_due_ns = -1
         self.disks = [Disk(Random(self.random.random())), Disk(Random(self.random.random()))]
         self.ends = [self._end(index, engines[index]) for index in (0, 1)]
+        if faults.keep_records:
+            for end in self.ends:
+                end.keep_records = faults.keep_records
         self._bootstrap()
 
     def _end(self, index: int, engine: ProbeEngine) -> SimulatedEnd:
