@@ -103,10 +103,13 @@ void qbb_link_allow(qbb_link *link, unsigned priority);
 
 /* Queue a packet. payload is `length` bytes of which the first `clear` go unpadded. The rest arrives XORed with pad_a
  * (length - clear bytes, copied), or in the clear when pad_a is NULL. `reliable` asks for selective repeat. Returns 0, or
- * -QBB_DROP_QUEUE_FULL, -QBB_DROP_LENGTH, -QBB_DROP_CLEAR (a KEY segment padded in the wrong place), -QBB_DROP_NO_EPOCH. */
+ * -QBB_DROP_QUEUE_FULL, -QBB_DROP_LENGTH, -QBB_DROP_CLEAR (a KEY segment padded in the wrong place), -QBB_DROP_NO_EPOCH,
+ * -QBB_DROP_COMMAND (CONTROL is for channel 0, DATA for all others). */
 int qbb_link_submit(qbb_link *link, uint16_t channel, uint8_t command, uint8_t priority, int reliable,
     const uint8_t *payload, size_t length, size_t clear, const uint8_t *pad_a);
-/* Deal with one datagram. On QBB_DELIVER `delivery` is filled. A drop changes nothing but its counter. */
+/* Deal with one datagram. On QBB_DELIVER `delivery` is filled. A drop changes nothing but its counter, but for
+ * two: QBB_DROP_CLEAR was genuine, so its key is taken and it is acknowledged (else it would come again and again);
+ * QBB_DROP_DUPLICATE may have the last acknowledgement repeated. */
 enum qbb_verdict qbb_link_receive(qbb_link *link, uint64_t now_ns, const uint8_t *packet, size_t length,
     qbb_delivery *delivery);
 /* Next datagram to send now (resends first, then by priority, then a lone acknowledgement that is due): its length in

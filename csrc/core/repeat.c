@@ -160,8 +160,8 @@ static void settle(qbb_flight *flight, uint64_t number)
     if (index == QBB_NO_FLIGHT)
         return;
     qbb_flight_slot *slot = flight->slots + index;
-    /* After a resend nobody knows which of the transmissions arrived. */
-    if (slot->tries == 1 && slot->sent_order > flight->acknowledged_order)
+    /* After a resend, or a SKIP, nobody knows which of the transmissions arrived. */
+    if (slot->tries == 1 && !slot->skip && slot->sent_order > flight->acknowledged_order)
         flight->acknowledged_order = slot->sent_order;
     /* A SKIP keeps what the packet that it replaces told: that much the peer saw, whichever of the two it got. */
     if (slot->told > flight->peer_knows)
