@@ -1,11 +1,12 @@
 """The data plane's C thread (csrc/io/dataplane.h), for the control program.
 
-Calls raise OSError with the place. What the thread punts comes as :class:`Punt`: its clear part is Python bytes, what was
-padded stays in key memory and is wiped.
+Calls raise OSError with the place. What the thread punts comes as :class:`Punt`: its clear part is Python bytes, what
+was padded stays in key memory and is wiped.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from enum import IntEnum
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 from appliance.native import check, ffi, lib
 from appliance.native.keymem import KeyMemory
-from appliance.native.link import Direction, LinkParams, LinkStats, params_fields, stats_from
+from appliance.native.link import Direction, LinkParams, LinkStats, Verdict, params_fields, stats_from
 
 FINGERPRINT_BYTES = 16
 FINGERPRINTS_MOST = 40  # in one offer
@@ -133,9 +134,10 @@ class DataPlane:
         check(lib.qbb_dataplane_start(self._dp), "data plane thread")
 
     def stop(self) -> None:
-        """Ends the thread and wipes all key."""
+        """Ends the thread and wipes all key; nothing may be called afterwards."""
         lib.qbb_dataplane_stop(self._dp)
         lib.qbb_dataplane_free(self._dp)
+        self._dp = ffi.NULL
         self._punt_memory.close()
 
     @property
@@ -166,8 +168,11 @@ class DataPlane:
         return check(lib.qbb_dataplane_add_link(self._dp, wanted, params.buffer_words), "link")
 
     def set_channel(self, link: int, kind: ChannelKind, fd: int) -> None:
-        """The data plane owns the descriptor from now on."""
-        check(lib.qbb_dataplane_set_channel(self._dp, link, kind, fd), "channel")
+        """The data plane owns the descriptor from now on; it is closed here when it is refused. Raises OSError."""
+        result = lib.qbb_dataplane_set_channel(self._dp, link, kind, fd)
+        if result < 0 and fd >= 0:
+            os.close(fd)
+        check(result, "channel")
 
     def send_hello(self, link: int, packet: bytes) -> None:
         """Lost when there is no channel, as any packet may be."""
@@ -183,7 +188,7 @@ class DataPlane:
     def load(self, link: int, direction: Direction, directory_fd: int, name: str, length_bytes: int) -> bool:
         """False when the buffer has no room yet. Raises OSError."""
         result = lib.qbb_dataplane_load(self._dp, link, direction, directory_fd, name.encode(), length_bytes)
-        if result == -105:  # ENOBUFS
+        if result == -errno.ENOBUFS:
             return False
         check(result, f"block {name}")
         return True
@@ -198,9 +203,14 @@ class DataPlane:
         lib.qbb_dataplane_set_usable(self._dp, link, usable)
 
     def submit(self, link: int, channel: int, command: int, priority: int, payload: bytes) -> bool:
-        """A packet without padding, sent reliably; False when the link did not take it."""
+        """A packet without padding, sent reliably; False when the link has no room or no epoch.
+
+        Raises ValueError for a packet that no link would take."""
         size = len(payload)
-        return not lib.qbb_dataplane_submit(self._dp, link, channel, command, priority, 1, payload, size, size)
+        result = lib.qbb_dataplane_submit(self._dp, link, channel, command, priority, 1, payload, size, size)
+        if result not in (0, -Verdict.DROP_QUEUE_FULL, -Verdict.DROP_NO_EPOCH):
+            raise ValueError(f"a packet of {size} bytes for channel {channel} was refused: {result}")
+        return not result
 
     def submit_offer(
         self,
@@ -211,13 +221,18 @@ class DataPlane:
         directory_fd: int,
         blocks: Sequence[tuple[str, int]],
     ) -> bool:
-        """An OFFER with the fingerprints of these block files (name, length). Raises OSError when one cannot be read."""
+        """An OFFER with the fingerprints of these block files (name, length); False when the link did not take it.
+
+        Raises OSError when a block cannot be read."""
         names = [ffi.new("char[]", name.encode()) for name, _ in blocks]
         lengths = [length for _, length in blocks]
         result = lib.qbb_dataplane_submit_offer(
             self._dp, link, priority, clear, len(clear), hash_key, directory_fd, names, lengths, len(blocks)
         )
-        return not result
+        if result in (-errno.ENOBUFS, -errno.ENOTCONN):
+            return False
+        check(result, "offer")
+        return True
 
     def stats(self, link: int) -> LinkStats:
         check(lib.qbb_dataplane_stats(self._dp, link, self._stats), "link")
