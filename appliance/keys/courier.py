@@ -26,8 +26,8 @@ from appliance.network.errors import LocalProtocolError, RemoteProtocolError
 MESSAGE_MAX_BYTES = 512
 UNACKNOWLEDGED_MOST = 4096
 FIRST_WAIT_S = 0.25  # doubles up to LONGEST_WAIT_S
-LONGEST_WAIT_S = 4.0
-GIVE_UP_S = 20.0
+LONGEST_WAIT_S = 2.0
+GIVE_UP_S = 30.0
 LIVES_KEPT = 4  # runs of one peer whose messages are told from repetitions
 MESSAGE, ACK = 1, 2
 

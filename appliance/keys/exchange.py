@@ -221,6 +221,10 @@ class Exchange:
         for key_id, handle, length in event.keys:
             if session is None or session.closed:
                 self._sessions.store.release(handle)
+            elif len(session.held) >= session.held_most:
+                self._sessions.store.release(handle)
+                self.count("window-ignored")
+                session.connection.abort(now)
             elif not self._sessions.hold(session, key_id.bytes, handle, length, now):
                 self._sessions.store.release(handle)
                 self.count("key-id-twice")
@@ -239,7 +243,7 @@ class Exchange:
     # What the peer tells -------------------------------------------------------------------------------------------
 
     def _message(self, local_port: int, remote: IPv4Address, remote_port: int, data: bytes) -> bool:
-        """True when it has arrived; False when the connection is not known (yet)."""
+        """True when it has arrived; False when it must come again: it overtook what it builds on."""
         session = self._sessions.by_name.get((local_port, remote, remote_port))
         if session is None:
             return False
@@ -250,6 +254,8 @@ class Exchange:
             self.count(error.reason)
             session.connection.abort(now)
             return True
+        if session.peer is None and not isinstance(message, Hello | Delete):
+            return False
         self._understood(session, message, now)
         return True
 
@@ -258,8 +264,6 @@ class Exchange:
             self._hello(session, message, now)
         elif isinstance(message, Delete):
             self.agreement.deleted(session, message)
-        elif session.peer is None:
-            self.count("message-before-hello")
         else:
             self.agreement.receive(session, message, now)
 

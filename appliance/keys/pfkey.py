@@ -294,7 +294,7 @@ def build(message: Message) -> bytes:
         parts += [_build_extension(number, value) for number, value in message.extensions.items()]
         words = (HEADER.size + sum(map(len, parts))) // WORD_BYTES
         parts[0] = HEADER.pack(VERSION, message.type, message.errno, message.satype, words, 0, message.seq, message.pid)
-    except struct.error as error:
+    except (struct.error, OverflowError) as error:
         raise PfkeyError(f"a value does not fit its field: {error}") from None
     return b"".join(parts)
 

@@ -112,7 +112,7 @@ class Shelf:
 
     def hand_over(self, audit_fd: int, record: bytes, fileno: int, message: bytes, handle: int, places: Places) -> int:
         """Writes the audit record, sends as send() does, wipes the key. 0; NOT_RECORDED: so not sent; -EAGAIN: the
-        socket is full and the key kept for send(); another negative errno: not sent. (Positional, flat: the hot path.)"""
+        socket is full and the key kept for send(); another negative errno: not sent."""
         result: int = lib.qbb_pfkey_hand_over(
             audit_fd, record, len(record), fileno, message, len(message), self.pointer, handle, *places
         )
