@@ -88,11 +88,27 @@ static void survives_a_hostile_peer(void)
     free(out);
 }
 
+/* A count that cannot be is taken as a new start, not as thousands of packets. */
+static void starts_again_after_an_impossible_count(void)
+{
+    void *ring = new_ring();
+    uint8_t packet[64] = {1}, out[QBB_RING_SLOT_BYTES];
+    size_t clear;
+    uint32_t head = 5000;
+    memcpy(ring, &head, sizeof head); /* the first field */
+    CHECK_EQUAL(qbb_ring_take(ring, out, &clear), -1);
+    CHECK_EQUAL(qbb_ring_take(ring, out, &clear), 0);
+    CHECK_EQUAL(qbb_ring_put(ring, packet, sizeof packet, 20), 0);
+    CHECK_EQUAL(qbb_ring_take(ring, out, &clear), sizeof packet);
+    free(ring);
+}
+
 int main(void)
 {
     holds_all_its_slots_in_order();
     takes_the_pad_off_and_wipes();
     refuses_what_does_not_fit();
     survives_a_hostile_peer();
+    starts_again_after_an_impossible_count();
     return 0;
 }
