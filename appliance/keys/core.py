@@ -138,7 +138,7 @@ class KeysCore:
         client.wants_reason = client.wants_reason or Ext.REASON in message.extensions
         application = Application(asked.local_port, message.satype, address.ip, client.id)
         if self.registry.register(application):
-            self._endpoint.listen(application.port)
+            self._endpoint.listen(application.port, client.quota.rule.held_keys)
             text = f"application at port {application.port}"
             self._outbox.note("application-registered", text, uid=client.who.uid, port=application.port)
         answer = Message(MessageType.REGISTER, message.satype, message.seq, message.pid)
@@ -170,7 +170,8 @@ class KeysCore:
         qos = Qos(asked.rate_bps, asked.burst_bits or Qos().burst_bits)
         client.quota.take_connection()
         try:
-            connection = self._endpoint.connect(now, 0, IPv4Address(asked.node), asked.remote_port, qos)
+            node, held = IPv4Address(asked.node), client.quota.rule.held_keys
+            connection = self._endpoint.connect(now, 0, node, asked.remote_port, qos, held)
         except LocalProtocolError as error:
             client.quota.connections -= 1
             raise Refused(errno.ENETUNREACH, str(error)) from None

@@ -158,7 +158,6 @@ class Exchange:
         application = session.application
         hello = Hello(application.satype, application.port, int(self._sessions.hold_s), application.address)
         self._tell(session, hello, now)
-        self.set_window(session, now)
 
     def set_window(self, session: Session, now: float) -> None:
         room = self._sessions.window(session)
@@ -187,10 +186,11 @@ class Exchange:
         prefetch: int = 0,
         key_bytes: int = USUAL_KEY_BYTES,
     ) -> Session:
-        held_most = max(1, client.quota.rule.stock_keys)
+        held_most = client.quota.rule.held_keys
         session = Session(
             self._sessions.new_id(), connection, application, client.quota, key_bytes, prefetch, held_most
         )
+        session.window_left = held_most  # as offered in listen() and connect()
         self._sessions.add(session)
         return session
 
@@ -219,7 +219,8 @@ class Exchange:
     def _arrived(self, event: transport.KeysArrived, now: float) -> None:
         session = self._sessions.by_connection.get(event.connection)
         for key_id, handle, length in event.keys:
-            if session is None or session.closed:
+            # Keys may still come while a connection closes because its application is gone: nobody will fetch them.
+            if session is None or session.closed or session.application.client not in self._outbox.clients:
                 self._sessions.store.release(handle)
             elif len(session.held) >= session.held_most:
                 self._sessions.store.release(handle)

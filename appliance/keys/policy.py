@@ -37,6 +37,11 @@ class Rule:
     stock_keys: int = 256
     connections: int = 64
 
+    @property
+    def held_keys(self) -> int:
+        """Keys drawn at the far end of one connection that wait here to be fetched."""
+        return max(1, self.stock_keys)
+
     def matches(self, who: Credentials) -> bool:
         return self.uid in (None, who.uid) and self.gid in (None, who.gid)
 

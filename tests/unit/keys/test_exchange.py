@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from ipaddress import IPv4Address
+from uuid import UUID
 
 import pytest
 
@@ -18,6 +19,7 @@ from appliance.keys.registry import Application
 from appliance.keys.sessions import Session
 from appliance.native.shelf import KeySource, Shelf, StaleHandle
 from appliance.transport.endpoint import Endpoint
+from appliance.transport.events import KeysArrived
 
 HERE, THERE = IPv4Address("1.1.1.2"), IPv4Address("1.1.1.1")
 OURS, THEIRS = IPv4Address("192.0.2.2"), IPv4Address("192.0.2.1")
@@ -36,9 +38,12 @@ class Side:
         client = self.core.add_client(1, Credentials(1, 2, 3), 0.0)
         application = Application(6000, SaType.ESP, OURS, 1)
         self.core.registry.register(application)
+        endpoint.listen(6000)
         connection = endpoint.connect(0.0, 0, THERE, 5000)
         self.session: Session = self.core.exchange.new_session(connection, application, client)
+        endpoint.events()
         self.core.outgoing()
+        self.endpoint = endpoint
         self.told: list[peer.PeerMessage] = []
         self.far = Courier(THERE, os.urandom, self._deliver)
 
@@ -135,6 +140,18 @@ def test_lifetime_ends_the_association_here_too(side: Side) -> None:
     (send,) = side.core.take_effects()
     assert isinstance(send, Send) and parse(send.message).type == MessageType.EXPIRE
     assert not side.core.exchange.agreement.table.by_key_id
+
+
+def test_keys_that_come_when_the_application_is_gone_are_wiped(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = side.hold()
+    side.core.remove_client(1, 0.0)
+    (late,) = side.shelf.draw(36, 1)
+    arrived = KeysArrived(side.session.connection, ((UUID(bytes=b"l" * 16), late, 36),))
+    monkeypatch.setattr(side.endpoint, "events", iter(([arrived], [])).__next__)
+    side.core.settle(0.0)
+    for handle in (first, late):
+        with pytest.raises(StaleHandle):
+            side.shelf.length(handle)
 
 
 def test_garbage_from_the_peer_resets_the_connection(side: Side) -> None:
