@@ -120,6 +120,10 @@ class LinkMachine:
         """The clear part of a verified packet of channel 0; ``fingerprints`` is an OFFER's padded part."""
         self._guard(now_ns, lambda: self._control(payload, fingerprints))
 
+    def quarantine(self, cause: str) -> None:
+        """The store cannot be trusted: nothing is spent from it any more."""
+        self._stop(Mode.QUARANTINE, cause)
+
     def block_arrived(self, now_ns: int, entry: BlockEntry) -> None:
         """A device block is durable in the store."""
         self._guard(now_ns, lambda: self.custody.block_arrived(self._now_ns, entry))
@@ -155,7 +159,7 @@ class LinkMachine:
                     self._enter_init("an open chunk's bytes are missing here")
             self._update_usable()
         except MessageError as error:
-            self.rejected[str(error)[:60]] = self.rejected.get(str(error)[:60], 0) + 1
+            self.rejected[str(error)[:90]] = self.rejected.get(str(error)[:90], 0) + 1
             self._update_usable()
         except RecordError as error:
             self._stop(Mode.QUARANTINE, f"the peer's log contradicts ours: {error}")

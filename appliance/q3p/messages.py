@@ -219,7 +219,7 @@ def open_hello(packet: bytes, link_id: int, from_master: bool, mac: Mac) -> Hell
         raise MessageError("hello too short")
     content, tag = packet[:-MAC_BYTES], packet[-MAC_BYTES:]
     if not hmac.compare_digest(mac(_mac_input(link_id, from_master, content)), tag):
-        raise MessageError("hello with a wrong HMAC: do both ends have the same link secret?")
+        raise MessageError("hello with a wrong HMAC: are link secret, hash, chunk_bytes and window_bytes equal?")
     payload = content[HEADER.size :]
     expected = HEADER.pack(len(packet), len(payload), 0, VERSION, 0, 0, 0, 0)
     if content[: HEADER.size] != expected:

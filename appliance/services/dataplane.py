@@ -115,7 +115,7 @@ class DataPlaneService:
         elif punt.kind is PuntKind.CHANNEL_LOST:
             self._channels[punt.link].lost()
 
-    # --- for the keys service and operators ----------------------------------------------------------------------------
+    # --- for the keys service and operators ------------------------------------------------------------------------
 
     def _changed(self) -> None:
         if self._ring is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from appliance.native.link import Direction, LinkParams
 from appliance.q3p.link import LinkMachine, Mode
 from appliance.q3p.linklog import LinkLog
 from appliance.q3p.ports import Progress
-from appliance.q3p.records import SLOT_BYTES, BlockEntry, BlockName
+from appliance.q3p.records import SLOT_BYTES, BlockEntry, BlockName, RecordError
 from appliance.q3p.reserves import Marks
 from appliance.q3p.settings import SECOND_NS, LinkSettings
 from appliance.services import journal
@@ -28,6 +29,7 @@ BUSY_TICK_S = 0.01
 IDLE_TICK_S = 0.25
 BUSY_WORDS = 64  # words spent between two ticks that make a link busy
 RATE_SPAN_S = 10.0
+RECOVERY_S = 30.0  # between attempts to go on after the disk failed
 CONTROL_CHANNEL, CONTROL_COMMAND = 0, 4
 
 
@@ -65,6 +67,22 @@ def machine_settings(node: NodeConfig, link: LinkConfig) -> LinkSettings:
         keepalive_ns=ns(link.keepalive_s),
         dead_ns=ns(link.dead_after_s),
     )
+
+
+class NoLog:
+    """Stands in for a log that cannot be read; nothing is ever written to it."""
+
+    def read(self) -> bytes:
+        return b""
+
+    def append(self, data: bytes) -> None:
+        raise OSError(errno.EROFS, "the key log is quarantined")
+
+    def replace(self, data: bytes) -> None:
+        self.append(data)
+
+    def truncate(self, length: int) -> None:
+        self.append(b"")
 
 
 @dataclass
@@ -109,6 +127,8 @@ class LinkUnit:
         self.config, self.changed = config, changed
         self._loop, self._plane, self._node = loop, plane, node
         self.settings = machine_settings(node, config)
+        # under every hello's HMAC, so that ends that are configured differently never get further
+        self._common_settings = f"{config.hash} {config.chunk_bytes} {config.window_bytes} ".encode()
         self._key, self._block, self._block_bytes = linksecret.read(secret)
         self.store = LinkStore(node.link_state(config.name))
         self.index = plane.add_link(engine_params(node, config))
@@ -124,14 +144,36 @@ class LinkUnit:
 
     def _boot(self) -> LinkMachine:
         """Read the log, load the link secret's block if it is new, and build the machine."""
-        log = LinkLog(self.store)
+        try:
+            log = LinkLog(self.store)
+        except RecordError as error:
+            machine = self._machine(LinkLog(NoLog()))
+            machine.quarantine(f"the key log makes no sense: {error}")
+            return machine
         if log.torn_bytes:
             self._note("log-torn", cause=f"a torn record of {log.torn_bytes} bytes was cut")
         self.store.load_bootstrap(self._key, self._block, self._block_bytes, log.state.stored)
+        return self._machine(log)
+
+    def _machine(self, log: LinkLog) -> LinkMachine:
         return LinkMachine(self.settings, log, self.store, self, self, self._mac, os.urandom, self._report)
 
     def start(self) -> None:
         self._run(lambda now: self.machine.start(now))
+
+    def _recover(self) -> None:
+        """After a failed write or sync: begin anew as after a crash, on a log that is written and synced afresh.
+
+        Until the disk takes that, the link stays down."""
+        self._timer = self._loop.after(RECOVERY_S, self._recover)
+        try:
+            self.store.replace(self.store.read())
+            machine = self._boot()
+        except OSError:
+            return
+        self._timer.cancel()
+        self.machine = machine
+        self.start()
 
     def close(self) -> None:
         if self._timer is not None:
@@ -192,6 +234,9 @@ class LinkUnit:
     def _schedule(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self.machine.mode is Mode.FAILED:
+            self._timer = self._loop.after(RECOVERY_S, self._recover)
+            return
         wait = self.machine.deadline_ns() / SECOND_NS - self._loop.now()
         if self.machine.mode is Mode.UP:
             spent = self.progress().out_spent
@@ -211,7 +256,7 @@ class LinkUnit:
     # --- the machine's ports -----------------------------------------------------------------------------------------
 
     def _mac(self, data: bytes) -> bytes:
-        return hmac_sha256(self._key.at(0), linksecret.KEY_BYTES, data)
+        return hmac_sha256(self._key.at(0), linksecret.KEY_BYTES, self._common_settings + data)
 
     def send(self, packet: bytes) -> None:
         self._plane.send_hello(self.index, packet)
