@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from appliance.keys import agreement, pfkey, plan
 from appliance.keys.associations import SUPPORTED_AUTH, SUPPORTED_ENCRYPT, Association
 from appliance.keys.clients import Client, Outbox
-from appliance.keys.effects import Effect, Give
+from appliance.keys.effects import Effect
 from appliance.keys.errors import Refused
 from appliance.keys.exchange import USUAL_KEY_BYTES, Exchange
 from appliance.keys.pfkey import Ext, Message, MessageType, PfkeyError, SaType
@@ -34,7 +34,8 @@ WAITING_MOST = 1024  # requests of one connection that wait for a key
 @dataclass(frozen=True, slots=True)
 class Settings:
     """hold_s: how long a key waits for its fetch. Stock lives a third of it, so that what is given out can be fetched.
-    stored_bytes(node): key bytes in the store of the link towards a node, None when not known."""
+    stored_bytes(node): key bytes in the store of the link towards a node, None when not known. outage(node): why no key
+    can get to a node and could not for a while, None when it may; then waiting is no use and the client hears why."""
 
     rules: Sequence[Rule]
     first_spi: int = 0xC0000000
@@ -43,13 +44,13 @@ class Settings:
     request_s: float = 10.0
     key_max_bytes: int = KEY_MAX_BYTES
     stored_bytes: Callable[[IPv4Address], int | None] = lambda node: None
+    outage: Callable[[IPv4Address], str | None] = lambda node: None
 
 
 class KeysCore:
     def __init__(self, endpoint: Endpoint, store: Store, random: Callable[[int], bytes], settings: Settings) -> None:
         self._endpoint, self._settings = endpoint, settings
         self._policy = Policy(settings.rules)
-        self.moved = False  # quick() had the transport do something: settle() and outgoing() are due
         self.registry = Registry()
         self.sessions = Sessions(store, random, settings.hold_s / 3, settings.hold_s)
         self._outbox = Outbox(self.sessions)
@@ -94,17 +95,14 @@ class KeysCore:
     def take_effects(self) -> list[Effect]:
         return self._outbox.take()
 
-    def quick(self, client: Client, data: bytes, now: float) -> Give | None:
-        """The short way (plan.py): the key for a request that the client repeats, or None: then receive() it."""
-        known = client.plans.get(plan.name_of(data))
-        if known is None:
-            return None
-        give = known.give(client, self.sessions, data[8:12], now)
-        session = known.session
-        if len(session.stock) + session.flying[session.key_bytes] <= session.refill_below:
-            self.exchange.top_up(session, now)
-            self.moved = True
-        return give
+    def refill(self, session: Session, now: float) -> bool:
+        """After the short way (plan.py) took a key from stock. True when settle() and outgoing() are due."""
+        if len(session.stock) > session.refill_below or session.closed:
+            return False
+        if len(session.stock) + session.flying[session.key_bytes] > session.refill_below and not session.filling:
+            return False
+        self.exchange.top_up(session, now)
+        return True
 
     def receive(self, client: Client, data: bytes, now: float) -> None:
         """One message of a client."""
@@ -126,7 +124,7 @@ class KeysCore:
     def _leave_plan(self, client: Client, message: Message, data: bytes) -> None:
         session = self._session(client, message)
         if message.get(Ext.CONNECTION).key_bytes in (0, session.key_bytes):
-            plan.make(client, session, data)
+            plan.make(client, session, self.sessions, data)
 
     # Requests ------------------------------------------------------------------------------------------------------
 
@@ -167,6 +165,7 @@ class KeysCore:
             self._outbox.answer(client.id, pfkey.build(answer))
             return
         application = self.registry.of(client.id, asked.local_port)
+        self._check_path(IPv4Address(asked.node))
         qos = Qos(asked.rate_bps, asked.burst_bits or Qos().burst_bits)
         client.quota.take_connection()
         try:
@@ -191,6 +190,11 @@ class KeysCore:
             raise Refused(errno.EMSGSIZE, f"a key has {right} bytes, not {key_bytes}")
         return key_bytes
 
+    def _check_path(self, node: IPv4Address) -> None:
+        outage = self._settings.outage(node)
+        if outage is not None:
+            raise Refused(errno.ENETDOWN, outage)
+
     def _session(self, client: Client, message: Message) -> Session:
         number = message.get(Ext.CONNECTION).id
         session = self.sessions.by_id.get(number)
@@ -210,6 +214,8 @@ class KeysCore:
         if message.satype == SaType.ESP:
             asked = agreement.check(message, session.application.address, session.peer.address, asked)
         length = self._length(asked or session.key_bytes)
+        if not session.stock:
+            self._check_path(session.connection.remote)
         stored = self._settings.stored_bytes(session.connection.remote)
         if stored is not None and stored < length:
             raise Refused(errno.ENOSPC, f"the link's key store has {stored} bytes, the key needs {length}")
@@ -305,7 +311,6 @@ class KeysCore:
 
     def settle(self, now: float) -> None:
         """Deals with what the transport has to tell, until it has no more."""
-        self.moved = False
         while self.exchange.handle_events(now):
             pass
 
@@ -316,6 +321,11 @@ class KeysCore:
     def tick(self, now: float) -> None:
         self._endpoint.tick(now)
         self.exchange.tick(now)
+        for session in self.sessions.by_id.values():
+            if session.waiting or session.acquire is not None:
+                outage = self._settings.outage(session.connection.remote)
+                if outage is not None:
+                    self.exchange.give_up_waiting(session, errno.ENETDOWN, outage, now)
 
     def deadline(self) -> float | None:
         times = (self._endpoint.deadline(), self.exchange.deadline())

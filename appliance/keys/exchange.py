@@ -330,6 +330,15 @@ class Exchange:
         self._outbox.note("session-closed", reason, session=session.id)
         self._sessions.forget_if_empty(session)
 
+    def give_up_waiting(self, session: Session, number: int, reason: str, now: float) -> None:
+        """Nothing gets to the peer for now: those who wait for a key, or for the connection, hear why."""
+        while session.waiting:
+            self.fail(session, session.waiting.popleft(), number, reason)
+        if session.acquire is not None:
+            self._outbox.fail(session.application.client, session.acquire, number, reason)
+            session.acquire = None
+            session.connection.abort(now)
+
     def _fail_requests(self, session: Session, number: int, reason: str, now: float) -> None:
         while session.waiting:
             self.fail(session, session.waiting.popleft(), number, reason)

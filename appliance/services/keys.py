@@ -80,6 +80,7 @@ class KeysService:
             node.keys.key_lifetime_s,
             key_max_bytes=self.shelf.slot_bytes,
             stored_bytes=self._stored_bytes,
+            outage=self._outage,
         )
         endpoint = Endpoint(node.address, os.urandom, self._path_rate)
         self.core = KeysCore(endpoint, self.shelf, os.urandom, settings)
@@ -135,6 +136,7 @@ class KeysService:
             since = client.stalled_since()
             if since is not None and now - since >= STALLED_MOST_S:
                 self.throw_out(client_id, f"has not read for {STALLED_MOST_S:.0f} s")
+        self._tick()  # requests that wait for a link that went down
 
     # Keys and packets ----------------------------------------------------------------------------------------------
 
@@ -188,6 +190,9 @@ class KeysService:
 
     def _stored_bytes(self, node: IPv4Address) -> int | None:
         return self.ring.stored_bytes(node) if self.ring is not None else None
+
+    def _outage(self, node: IPv4Address) -> str | None:
+        return self.ring.outage(node) if self.ring is not None else None
 
     # Control -------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from appliance.transport.endpoint import Outgoing
 
 RETRY_S = 0.5
 MESSAGE_MAX_BYTES = 1 << 18
+OUTAGE_S = 1.0  # a link that was down for less may just be starting its next session
 TAKE_MOST = 256  # packets in one go, so that clients get their turn
 RING_FDS = 3  # shared memory, eventfd to keys, eventfd from keys
 
@@ -38,6 +39,8 @@ class RingLink:
         self._to_keys = self._from_keys = -1
         self._links: dict[str, dict[str, Any]] = {}
         self._routes: list[tuple[IPv4Network, str]] = []
+        self._down_since_s: dict[str, float] = {}  # links that carry nothing
+        self._lost_s: float | None = loop.now()  # since when there is no data plane
         self.dropped: Counter[str] = Counter()
         self.connect()
 
@@ -93,6 +96,7 @@ class RingLink:
             return
         finally:
             os.close(memory)
+        self._lost_s = None
         self._loop.watch(self._to_keys, self._woken)
         self._woken(0)
 
@@ -102,6 +106,8 @@ class RingLink:
             routes = [(IPv4Network(route["prefix"]), route["link"]) for route in message.get("routes", [])]
             routes.sort(key=lambda route: -route[0].prefixlen)
             self._links, self._routes = links, routes
+            now, before = self._loop.now(), self._down_since_s
+            self._down_since_s = {n: before.get(n, now) for n, link in links.items() if not link.get("usable")}
 
     def _link_to(self, node: IPv4Address) -> dict[str, Any] | None:
         for prefix, name in self._routes:
@@ -119,6 +125,16 @@ class RingLink:
     def stored_bytes(self, node: IPv4Address) -> int | None:
         link = self._link_to(node)
         return None if link is None else int(link.get("stored_bytes", 0))
+
+    def outage(self, node: IPv4Address) -> str | None:
+        """Why nothing gets to a node, once that has lasted; None when something may."""
+        now = self._loop.now()
+        if self._lost_s is not None:
+            return "this node's data plane does not run" if now - self._lost_s >= OUTAGE_S else None
+        link = self._link_to(node)
+        if link is None or now - self._down_since_s.get(link["name"], now) < OUTAGE_S:
+            return None
+        return f"link {link['name']} carries no keys: {link.get('cause') or 'down'}"
 
     def _woken(self, events: int) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -165,6 +181,7 @@ class RingLink:
     def lose(self, wipe: bool = True) -> None:
         """The data plane is gone, or we go: then what we sent last is left in the ring for it to take."""
         self._drop_ring(wipe)
+        self._lost_s = self._loop.now()
         self._links, self._routes = {}, []
         if self._socket is not None:
             self._loop.forget(self._socket.fileno())
