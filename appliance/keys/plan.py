@@ -7,20 +7,20 @@ their bytes. Rules, quota, expiry and audit are the same on both ways.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.keys import audit
 from appliance.keys.effects import Give
 from appliance.keys.pfkey import Ext, Key, KeyId, Message, MessageType, SaType, build, key_offsets, parse
+from appliance.keys.policy import Quota
+from appliance.keys.sessions import Key as StoredKey
 from appliance.keys.sessions import Session, Sessions
 
 if TYPE_CHECKING:
     from appliance.keys.clients import Client
 
 PLANS_MOST = 16
-_SEQ = slice(8, 12)
 
 
 def name_of(data: bytes) -> bytes:
@@ -38,29 +38,42 @@ def tls_answer(kind: int, key_id: bytes, length: int, seq: int, pid: int) -> tup
 
 @dataclass(slots=True, eq=False)
 class Plan:
+    """Hot: one flat function, few objects. `keys` is Sessions.keys, `quota` the client's."""
+
     session: Session
+    keys: dict[bytes, StoredKey]
+    quota: Quota
+    stock_s: float
     head: bytes  # before the sequence number
     pid_and_id_head: bytes  # between sequence number and key ID
     tail: bytes  # behind the key ID
     places: tuple[int, int, int, int]
     whom: str
 
-    def give(self, client: Client, sessions: Sessions, seq: bytes, now: float) -> Give | None:
-        """The oldest key in stock, or None when there is none to give: then the long way has the reasons."""
-        session = self.session
+    def give(self, seq: bytes, now: float) -> tuple[bytes, int, str] | None:
+        """Message, handle and audit record of the oldest key in stock; None when there is none to give: then the long
+        way has the reasons."""
+        session, length = self.session, self.places[1]
         stock = session.stock
-        if not stock or session.closed or now - stock[0].since_s >= sessions.stock_s or not client.quota.take_key(now):
+        if not stock or session.closed or session.key_bytes != length or now - stock[0].since_s >= self.stock_s:
+            return None
+        if not self.quota.take_key(now):
             return None
         key = stock.popleft()
-        del sessions.keys[key.key_id]
-        session.quota.stock -= 1
+        key_id = key.key_id
+        del self.keys[key_id]
+        self.quota.stock -= 1
         session.delivered += 1
-        message = b"".join((self.head, seq, self.pid_and_id_head, key.key_id, self.tail))
-        record = audit.delivered(key.key_id, key.length, self.whom)
-        return Give(client.id, message, key.handle, self.places, record)
+        message = self.head + seq + self.pid_and_id_head + key_id + self.tail
+        return message, key.handle, audit.delivered(key_id, length, self.whom)
+
+    def give_of(self, client: int, given: tuple[bytes, int, str]) -> Give:
+        """The same as an effect, for when it cannot go out at once."""
+        message, handle, record = given
+        return Give(client, message, handle, self.places, record)
 
 
-def make(client: Client, session: Session, data: bytes) -> None:
+def make(client: Client, session: Session, sessions: Sessions, data: bytes) -> None:
     """Leaves a plan for the request `data`, which has been checked and granted."""
     application = session.application
     if len(client.plans) >= PLANS_MOST:
@@ -70,8 +83,14 @@ def make(client: Client, session: Session, data: bytes) -> None:
     answer, places = tls_answer(MessageType.GETSPI, blank, session.key_bytes, 0, request.pid)
     at = answer.index(blank, 16)
     whom = audit.consumer(client.who, application.satype, application.port)
-    client.plans[name_of(data)] = Plan(session, answer[:8], answer[12:at], answer[at + 16 :], places, whom)
-
-
-def sequence_number(data: bytes) -> int:
-    return int(struct.unpack_from("=I", data, _SEQ.start)[0])
+    client.plans[name_of(data)] = Plan(
+        session,
+        sessions.keys,
+        session.quota,
+        sessions.stock_s,
+        answer[:8],
+        answer[12:at],
+        answer[at + 16 :],
+        places,
+        whom,
+    )

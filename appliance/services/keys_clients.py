@@ -40,6 +40,7 @@ class ClientSocket:
         self._fileno = connection.fileno()
         self._backlog: deque[Send | Give] = deque()
         self._backlog_since_s = 0.0
+        self._plans = client.plans
         service.loop.watch(self._fileno, self._ready)
 
     def _ready(self, events: int) -> None:
@@ -58,47 +59,56 @@ class ClientSocket:
             return
         service = self._service
         now = service.now()
-        give = service.core.quick(self.client, data, now)
-        if give is None:
+        plan = self._plans.get(data[:8] + data[12:])  # plan.name_of, without the call
+        given = plan.give(data[8:12], now) if plan is not None else None
+        if plan is None or given is None:
             service.core.receive(self.client, data, now)
             service.after(now)
             return
-        self.carry_out(give)
-        if service.core.moved:
+        message, handle, record = given
+        audit = service.audit
+        result = service.shelf.hand_over(audit.fd, audit.line(record), self._fileno, message, handle, plan.places)
+        if result:
+            self._not_handed_over(result, plan.give_of(self.client.id, given))
+        if service.core.refill(plan.session, now):
             service.after(now)
 
     def carry_out(self, effect: Send | Give) -> None:
         """Sends, or queues behind what waits already. The audit record of a key comes first."""
-        if isinstance(effect, Give):
-            if self._hand_over(effect):
-                return
-        elif not self._backlog and self._send(effect):
-            return
+        service = self._service
+        if isinstance(effect, Send):
+            if self._backlog or not self._send(effect):
+                self._wait(effect)
+        elif self._backlog:
+            try:
+                service.audit.write(effect.record)
+                self._wait(effect)
+            except OSError:
+                service.release(effect.handle)
+                self._not_handed_over(NOT_RECORDED, effect)
+        else:
+            line = service.audit.line(effect.record)
+            result = service.shelf.hand_over(
+                service.audit.fd, line, self._fileno, effect.message, effect.handle, effect.places
+            )
+            if result:
+                self._not_handed_over(result, effect)
+
+    def _not_handed_over(self, result: int, give: Give) -> None:
+        """Full: the key, recorded, waits. Not recorded: an error in its place. Else the socket broke, which reading it
+        will tell."""
+        if result == -errno.EAGAIN:
+            self._wait(give)
+        elif result == NOT_RECORDED:
+            self.carry_out(Send(give.client, _not_recorded(give.message)))
+
+    def _wait(self, effect: Send | Give) -> None:
         if not self._backlog:
             self._backlog_since_s = self._service.now()
             self._service.loop.watch(self._fileno, self._ready, WRITE)
         self._backlog.append(effect)
         if effect.pushed and len(self._backlog) > PUSHED_MOST:
             self._service.throw_out(self.client.id, f"does not read: {len(self._backlog)} messages wait")
-
-    def _hand_over(self, give: Give) -> bool:
-        """True when the key is out of our hands; False when it is recorded and has to wait."""
-        service = self._service
-        if self._backlog:
-            try:
-                service.audit.write(give.record)
-                return False
-            except OSError:
-                service.release(give.handle)
-                result = NOT_RECORDED
-        else:
-            line = service.audit.line(give.record)
-            result = service.shelf.hand_over(
-                service.audit.fd, line, self._fileno, give.message, give.handle, give.places
-            )
-        if result == NOT_RECORDED:
-            self.carry_out(Send(give.client, _not_recorded(give.message)))
-        return result != -errno.EAGAIN
 
     def _send(self, effect: Send | Give) -> bool:
         """True when it is done with; False when the socket is full."""

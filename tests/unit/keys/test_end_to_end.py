@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
+import stat
 from collections.abc import Callable
 
 import pytest
@@ -215,3 +217,39 @@ def test_data_plane_goes_and_comes_back(lab: Lab) -> None:
         connection_of_a.shutdown(2)
         key = connection.key()
         assert b.fetch(key.id).secret == key.secret
+
+
+def test_short_way_follows_a_change_of_length(lab: Lab) -> None:
+    """A request that was granted before is answered from a plan; the plan must not outlive what it was made for."""
+    a, b = applications(lab)
+    with a, b:
+        connection = a.connect(lab.b.address, 6000, local_port=5000, prefetch=8)
+        for length in (32, 48, 32):
+            connection.prefetch(8, length)
+            wait_until(lambda: int(str(lab.a.sessions()[0]["stock"])) >= 7, "stock")
+            for _ in range(5):
+                with connection.key() as key, b.fetch(key.id) as far:
+                    assert len(key.secret) == length and key.secret == far.secret
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a device that is always full")
+def test_a_full_audit_log_stops_the_hand_over(make_lab: Callable[..., Lab]) -> None:
+    """No record, no key: the asker gets an error, and the key is gone."""
+    lab = make_lab()
+    lab.a.end()
+    log = lab.a.state / "keys" / "audit.log"
+    log.unlink()
+    log.symlink_to("/dev/full")
+    with pytest.raises(AssertionError):  # the service does not follow links, so nobody can lead its records astray
+        lab.a.start()
+    lab.a.process = None
+    log.unlink()
+    os.mknod(log, 0o600 | stat.S_IFCHR, os.makedev(1, 7))
+    lab.a.start()
+    a, b = applications(lab)
+    with a, b:
+        connection = a.connect(lab.b.address, 6000, local_port=5000, prefetch=4)
+        for _ in range(3):
+            with pytest.raises(KeyServiceError) as caught:
+                connection.key()
+            assert caught.value.errno == errno.EIO
