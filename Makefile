@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(wildcard csrc/core/*.[ch] csrc/io/*.[ch]) appliance/native/build.py setup.py pyproject.toml
+SOURCES := $(wildcard csrc/core/*.[ch] csrc/io/*.[ch] appliance/client/c/*.[ch]) appliance/native/build.py setup.py pyproject.toml
 
 .PHONY: demo test check bench clean install fuzz manual
 
@@ -46,7 +46,7 @@ $(VENV)/.extension: $(SOURCES) $(VENV)/.packages
 
 clean: ## everything that was built here
 	rm -rf build dist $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	rm -f appliance/native/_native*.c appliance/native/_native*.so
+	rm -f appliance/native/_native*.c appliance/native/_native*.so appliance/client/c/qbb-tls
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	$(MAKE) -C csrc/tests clean
 	$(MAKE) -C csrc/fuzz clean
