@@ -13,10 +13,11 @@ demo: install ## two nodes, a simulated fibre, 100 TLS sessions keyed by QKD, fa
 test: check ## everything that can be tested on this machine
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q $(PYTEST_ARGS)
 
-check: install ## formatting, lint, types
+check: install ## formatting, lint, types, the C tests under sanitizers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(MAKE) -s -C csrc/tests check
 
 bench: install ## speed, as ratios against named references in the same run
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
