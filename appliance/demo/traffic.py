@@ -1,0 +1,115 @@
+"""The TLS applications: a server at one site, clients at the other. Each session is under a key of its own."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+from appliance.lab import Node, Process, until
+
+SERVER_PORT, CLIENT_PORT, TLS_PORT = 6000, 5000, 8443
+FILE_BYTES = 256 << 10
+
+
+def program() -> str:
+    """Raises FileNotFoundError when the package was not compiled."""
+    path = Path(str(resources.files("appliance.client"))) / "c" / "qbb-tls"
+    if not path.exists():
+        raise FileNotFoundError(2, "qbb-tls is not compiled: make install does it", str(path))
+    return str(path)
+
+
+@dataclass(frozen=True)
+class Session:
+    """One session as its client saw it."""
+
+    key_id: str
+    key_s: float  # from asking for the key until it was there
+    handshake_s: float
+    digest: str
+
+
+@dataclass
+class Outcome:
+    """What one run of the client gave."""
+
+    sessions: list[Session] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)  # reasons of the keys service
+    failures: list[str] = field(default_factory=list)  # of TLS or the network
+
+    def keys_s(self) -> list[float]:
+        return sorted(session.key_s for session in self.sessions)
+
+
+def percentile(sorted_values: list[float], share: float) -> float:
+    """0 when there are none."""
+    return sorted_values[min(len(sorted_values) - 1, int(share * len(sorted_values)))] if sorted_values else 0.0
+
+
+class Client:
+    """One run of the client: `count` sessions, `parallel` at a time, with a stock of `prefetch` keys."""
+
+    def __init__(self, process: Process, count: int) -> None:
+        self.count = count
+        self._process = process
+        process.start()
+
+    def done(self) -> int:
+        return self._process.printed().count("session ")
+
+    def outcome(self, limit_s: float = 60.0) -> Outcome:
+        """Waits for its end."""
+        until(lambda: not self._process.running, lambda: f"sessions; so far {self._process.printed()[-300:]}", limit_s)
+        outcome = Outcome()
+        for line in self._process.printed().splitlines():
+            word, _, rest = line.partition(" ")
+            if word == "session":
+                key_id, key_us, handshake_us, _, digest = rest.split()
+                outcome.sessions.append(Session(key_id, int(key_us) / 1e6, int(handshake_us) / 1e6, digest))
+            elif word == "refused":
+                outcome.refusals.append(rest.partition(" ")[2])
+            else:
+                outcome.failures.append(line)
+        if self._process.said():
+            outcome.failures.append(self._process.said().strip())
+        return outcome
+
+
+class Traffic:
+    """A server at one node; clients at another on demand."""
+
+    def __init__(self, client: Node, server: Node, directory: Path) -> None:
+        self._client, self._node = client, server
+        self._file = directory / "file"
+        self._file.write_bytes(os.urandom(FILE_BYTES))
+        self._runs = 0
+        words = ["serve", str(server.pfkey), str(SERVER_PORT), server.public_address(), str(TLS_PORT)]
+        self._server = server.process("tls-server", [program(), *words])
+
+    def start(self) -> None:
+        self._server.start()
+        until(lambda: "ready" in self._server.printed(), lambda: f"the TLS server: {self._server.said()}")
+
+    def begin(self, count: int, parallel: int = 8, prefetch: int = 0) -> Client:
+        """A client that is on its way."""
+        self._runs += 1
+        node, far = self._client, self._node
+        words = ["connect", str(node.pfkey), str(CLIENT_PORT), node.public_address()]
+        words += [far.address, str(SERVER_PORT), far.public_address(), str(TLS_PORT)]
+        words += [str(self._file), str(count), str(parallel), str(prefetch)]
+        return Client(node.process(f"tls-client-{self._runs}", [program(), *words]), count)
+
+    def run(self, count: int, parallel: int = 8, prefetch: int = 0) -> Outcome:
+        return self.begin(count, parallel, prefetch).outcome()
+
+    def server_sessions(self) -> dict[str, str]:
+        """SHA-256 of the file by key ID, as the server found it."""
+        lines = [line.split() for line in self._server.printed().splitlines() if line.startswith("session ")]
+        return {words[1]: words[3] for words in lines}
+
+    def differing(self, outcome: Outcome) -> list[str]:
+        """Key IDs whose session the server did not see, or saw with another file."""
+        seen = self.server_sessions()
+        return [session.key_id for session in outcome.sessions if seen.get(session.key_id) != session.digest]
