@@ -91,6 +91,7 @@ class _Connection:
             return self._block(self._unit, message, fds)
         if kind == "alarm":
             self._unit.alarm(self._device, str(message.get("cause", "alarm"))[:80], bool(message.get("on")))
+            self._unit.devices[self._device].status["qber"] = message.get("qber")  # sooner than by the next status
         elif kind == "status":
             self._unit.devices[self._device].status = message
         else:

@@ -31,6 +31,7 @@ BUSY_WORDS = 64  # words spent between two ticks that make a link busy
 RATE_SPAN_S = 10.0
 RECOVERY_S = 30.0  # between attempts to go on after the disk failed
 CONTROL_CHANNEL, CONTROL_COMMAND = 0, 4
+ALARM_WORDS = {"qber": "error rate above the limit", "no-light": "no light", "stalled": "no exchange with the far end"}
 
 
 def ns(seconds: float) -> int:
@@ -221,7 +222,8 @@ class LinkUnit:
     def _tell_alarm(self, device: str) -> None:
         """One that is configured to be ignored is shown and does no more."""
         ignored = next(d.on_alarm for d in self.config.devices if d.name == device) == "ignore"
-        cause = None if ignored else self.devices[device].alarm
+        words = ", ".join(ALARM_WORDS.get(cause, cause) for cause in sorted(self.devices[device].alarms))
+        cause = None if ignored else words or None
         self._run(lambda now: self.machine.alarm(now, device, cause))
 
     def tick(self) -> None:
