@@ -63,6 +63,7 @@ qbb_dataplane *qbb_dataplane_new(uint32_t node_address)
     if (dp == NULL)
         return NULL;
     pthread_mutex_init(&dp->mutex, NULL);
+    pthread_mutex_init(&dp->loading, NULL);
     dp->address = node_address;
     dp->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     dp->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -106,8 +107,10 @@ void qbb_dataplane_free(qbb_dataplane *dp)
     if (dp->punt_fd >= 0)
         close(dp->punt_fd);
     qbb_keymem_unmap(dp->secret, sizeof *dp->secret, 0);
+    qbb_keymem_unmap(dp->room, dp->room_bytes, 0);
     free(dp->received);
     free(dp->routes);
+    pthread_mutex_destroy(&dp->loading);
     pthread_mutex_destroy(&dp->mutex);
     free(dp);
 }
@@ -280,18 +283,35 @@ static int put_key(qbb_dataplane *dp, int index, enum qbb_direction direction, c
     return release_and_wake(dp, 0);
 }
 
+/* Key memory for one chunk on its way from its file. It is kept: to map secret memory costs tens of microseconds a page,
+ * and each page has all processors flush what they know of the kernel's map, the thread's too. */
+static int make_room(qbb_dataplane *dp, size_t length)
+{
+    if (dp->room_bytes >= length)
+        return 0;
+    uint8_t *room = qbb_keymem_map(length);
+    if (room == NULL)
+        return -errno;
+    qbb_keymem_unmap(dp->room, dp->room_bytes, 0);
+    dp->room = room;
+    dp->room_bytes = length;
+    return 0;
+}
+
 int qbb_dataplane_load(qbb_dataplane *dp, int index, enum qbb_direction direction, int dir_fd, const char *name,
     size_t length)
 {
     if (length == 0 || length % 8 != 0 || (direction != QBB_OUT && direction != QBB_IN))
         return -EINVAL;
-    uint8_t *bytes = qbb_keymem_map(length);
-    if (bytes == NULL)
-        return -errno;
-    int result = qbb_block_read(dir_fd, name, bytes, length);
-    if (result == 0)
-        result = put_key(dp, index, direction, bytes, length);
-    qbb_keymem_unmap(bytes, length, 0);
+    pthread_mutex_lock(&dp->loading);
+    int result = make_room(dp, length);
+    if (result == 0) {
+        result = qbb_block_read(dir_fd, name, dp->room, length);
+        if (result == 0)
+            result = put_key(dp, index, direction, dp->room, length);
+        qbb_wipe(dp->room, length);
+    }
+    pthread_mutex_unlock(&dp->loading);
     return result;
 }
 

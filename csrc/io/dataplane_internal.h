@@ -73,6 +73,10 @@ struct qbb_dataplane {
     int punted, delivered; /* in this batch: signal when it is done */
 
     qbb_received *received; /* the thread's own */
+
+    pthread_mutex_t loading; /* of the room for chunks on their way from their files; taken before `mutex` */
+    uint8_t *room;
+    size_t room_bytes;
 };
 
 /* The second of the two rings: from the keys service to the data plane. */
