@@ -360,7 +360,8 @@ class LinkMachine:
         assert self.session is not None
         block, offset = self.log.state.chunks[epoch.chunk].slot_place(epoch.slot)
         if not self.custody.holds(epoch.chunk):
-            return  # regained without its bytes: the next session reports it missing
+            self._enter_init("the epoch chunk's bytes are missing here")  # rule 13: the next LOGSTATE reports it
+            return
         self._engine.begin(self.log.length, block, offset, self.settings.master)
         self._engine.allow(ALL)  # what the last session allowed says nothing of this one
         confirm = Confirm(self.session, self.log.length, self.log.digest)

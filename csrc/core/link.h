@@ -48,7 +48,7 @@ typedef struct {
     uint64_t ack_delay_ns;    /* a lone acknowledgement waits so long for a packet to ride on */
     uint64_t rto_ns;          /* first retransmission time-out; doubles up to rto_max_ns */
     uint64_t rto_max_ns;
-    uint32_t give_up_tries;   /* transmissions after which a packet is given up by SKIP */
+    uint32_t give_up_tries;   /* transmissions after which a packet is given up by SKIP; never one of channel 0 */
 } qbb_link_params;
 
 typedef struct {

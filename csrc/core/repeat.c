@@ -123,6 +123,7 @@ qbb_flight_slot *qbb_flight_claim(qbb_flight *flight)
     *place_of(flight, flight->next) = index;
     slot->number = flight->next++;
     slot->skip = 0;
+    slot->lasting = 0;
     slot->tries = 0;
     flight->in_flight++;
     return slot;
@@ -246,7 +247,7 @@ qbb_flight_slot *qbb_flight_due(qbb_flight *flight, uint64_t now_ns)
 {
     for (;;) {
         qbb_flight_slot *slot = first_due(flight, now_ns);
-        if (slot == NULL || slot->skip || slot->tries < flight->give_up_tries)
+        if (slot == NULL || slot->skip || slot->lasting || slot->tries < flight->give_up_tries)
             return slot;
         give_up(flight, slot);
     }

@@ -6,7 +6,8 @@
  *  - by what is to be done: waiting for the time-out of its n-th transmission (a list for each n, so each list is in
  *    order of time and nothing is ever sorted or searched), lost (resend now), or given up (seal a SKIP in its place).
  *
- * A packet is given up after give_up_tries transmissions. Its SKIP takes its slot and its number, under fresh key; a SKIP
+ * A packet is given up after give_up_tries transmissions, unless it is the link's own: CONFIRM, records and reports are
+ * resent for as long as the epoch lasts, since without them the link would stand still (q3p, rule 15). Its SKIP takes its slot and its number, under fresh key; a SKIP
  * itself is resent for as long as the epoch lasts. The peer counts the number as arrived, whichever of the two it got. */
 #ifndef QBB_REPEAT_H
 #define QBB_REPEAT_H
@@ -38,6 +39,7 @@ typedef struct {
     uint8_t pad_cause, tag_cause; /* enum qbb_cause */
     uint8_t list;         /* which to-do list */
     uint8_t skip;
+    uint8_t lasting;      /* never given up */
     uint32_t tries;
     uint8_t packet[QBB_PACKET_MAX];
 } __attribute__((aligned(64))) qbb_flight_slot;

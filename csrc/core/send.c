@@ -71,6 +71,7 @@ static size_t seal_waiting(qbb_link *link, uint64_t now_ns, uint8_t *out)
         qbb_flight_slot *slot = qbb_flight_claim(&link->flight);
         packet.message = (uint32_t)slot->number;
         slot->told = link->arrivals.cumulative;
+        slot->lasting = packet.channel == QBB_CHANNEL_CONTROL;
         slot->key_bytes = packet.channel == QBB_CHANNEL_NETWORK ? (uint16_t)padded : 0;
         slot->pad_words = (uint16_t)((padded + 7) / 8);
         slot->pad_cause = (uint8_t)qbb_pad_cause(packet.channel, packet.priority);

@@ -163,6 +163,20 @@ static void skips(void)
     CHECK(right.link->arrivals.cumulative == 1 && qbb_arrivals_bitmap(&right.link->arrivals) == 0);
 }
 
+/* The link's own packets (CONFIRM, records) are resent for as long as it takes, word for word. */
+static void control_lasts(void)
+{
+    fresh(usual_params());
+    CHECK(qbb_link_submit(left.link, QBB_CHANNEL_CONTROL, QBB_COMMAND_CONTROL, 7, 1, (const uint8_t *)"confirm", 7, 7, NULL) == 0);
+    size_t length = qbb_link_poll(left.link, 0, kept);
+    uint64_t now = 0;
+    for (uint32_t i = 0; i < 10 * usual_params().give_up_tries; i++) {
+        now = qbb_link_deadline(left.link);
+        CHECK(qbb_link_poll(left.link, now, packet) == length && memcmp(packet, kept, length) == 0);
+    }
+    CHECK(stats_of(&left).skipped_packets == 0 && receive(&right, now, packet, length) == QBB_DELIVER);
+}
+
 /* A SKIP that finds no key waits for it. */
 static void skip_without_key(void)
 {
@@ -255,6 +269,7 @@ int main(void)
     duplicates();
     replays();
     skips();
+    control_lasts();
     skip_without_key();
     limits();
     wraps();
