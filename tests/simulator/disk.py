@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from appliance.q3p.records import BlockEntry, BlockName
+from appliance.q3p import checkpoint
+from appliance.q3p.records import EMPTY_DIGEST, BlockEntry, BlockName, read_frames
 
 
 class Crash(BaseException):
@@ -24,14 +25,16 @@ class Snapshot:
 
 @dataclass
 class Disk:
-    """``effect()`` is called around every change and may raise Crash; ``fail`` is the errno of the next write."""
+    """``effect()`` is called around every change and may raise Crash; ``fail`` is the errno of the next write; nothing
+    can be written while ``full``; ``appended(frame)`` is called when a record is durable."""
 
     random: Random
     log: bytes = b""
     files: dict[BlockName, bytes] = field(default_factory=dict)
     fail: int | None = None
-
+    full: bool = False
     effect: Callable[[], None] = lambda: None  # set by the end that mounts the disk
+    appended: Callable[[bytes], None] = lambda data: None
 
     def snapshot(self) -> Snapshot:
         return Snapshot(self.log, dict(self.files))
@@ -52,13 +55,18 @@ class Disk:
             self.log += data[: self.random.randrange(len(data) + 1)]  # torn anywhere, absent or whole
             raise
         self.log += data
+        self.appended(data)
         self.effect()
 
     def _check_failure(self, data: bytes) -> None:
+        """``data``: what may be half written nevertheless."""
+        if self.full:
+            self.log += data[: self.random.randrange(len(data) + 1)] if self.random.random() < 0.5 else b""
+            raise OSError(errno.ENOSPC, "simulated")
         if self.fail is not None:
             code, self.fail = self.fail, None
             if code == errno.EIO:  # a failed sync: whether the data reached the disk is anybody's guess
-                self.log += data[: self.random.choice((0, len(data), self.random.randrange(len(data))))]
+                self.log += data[: self.random.choice((0, len(data), self.random.randrange(len(data) + 1)))]
             raise OSError(code, "simulated")
 
     def truncate(self, length: int) -> None:
@@ -82,9 +90,14 @@ class Disk:
 
     def write_block(self, entry: BlockEntry, data: bytes) -> None:
         """Atomic: a block stands under its name whole or not at all."""
-        if self.fail is not None:
-            code, self.fail = self.fail, None
-            raise OSError(code, "simulated")
+        self._check_failure(b"")
         self.effect()
         self.files.setdefault(entry.name, data)
         self.effect()
+
+
+def log_span(log: bytes) -> tuple[int, int]:
+    """Number of the first record that a log file keeps, and of the one after its last."""
+    head, offset = checkpoint.decode(log)
+    base, digest = (head.length, head.digest) if head else (0, EMPTY_DIGEST)
+    return base, base + sum(1 for _ in read_frames(log, offset, base, digest))

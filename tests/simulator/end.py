@@ -11,7 +11,7 @@ from typing import Any
 
 from appliance.native.link import Delivery, Direction, LinkParams, Refused, Verdict
 from appliance.q3p.link import LinkMachine, Mode
-from appliance.q3p.linklog import KEEP_RECORDS, LinkLog
+from appliance.q3p.linklog import LinkLog
 from appliance.q3p.ports import Progress
 from appliance.q3p.records import BlockEntry, BlockName
 from appliance.q3p.settings import LinkSettings
@@ -61,20 +61,24 @@ class SimulatedEnd:
         deliver: Callable[[bytes], None],
         effect: Callable[[], None],
         trace: Callable[..., None],
+        keep_records: int,
     ) -> None:
         self.name, self.settings, self.params = name, settings, params
         self.engine, self.disk, self.oracle = engine, disk, oracle
         self.random, self.transmit, self.deliver, self.effect, self.trace = random, transmit, deliver, effect, trace
-        self.keep_records = KEEP_RECORDS
+        self.keep_records = keep_records
         self.machine: LinkMachine | None = None
         self.now_ns = 0
         self.usable = False
+        self.engine.reset(params)
+        self.gave_up = False  # in an earlier life: a packet, by SKIP
 
     # --- life --------------------------------------------------------------------------------------------------------
 
     def boot(self, now_ns: int) -> None:
         """Start the program on what the disk holds."""
         self.now_ns = now_ns
+        self.gave_up = self.gave_up or self.engine.skipped_packets() > 0
         self.engine.reset(self.params)
         self.usable = False
         self.disk.effect = self.effect
@@ -152,13 +156,14 @@ class SimulatedEnd:
 
     # --- the oracle's view -------------------------------------------------------------------------------------------
 
-    def _note(self, doing: str, covers: object) -> None:
-        for use, key in self.engine.take_notes():
-            if use == "fingerprint":
+    def _note(self, doing: str, packet: bytes) -> None:
+        reliable = packet[4:8] != bytes(4)  # it has a message number
+        for use, did, key in self.engine.take_notes():
+            if did == "compare":
                 continue
-            if doing != "begin" and not use.endswith(doing):
-                raise KeyMisuse(f"{self.name}: {use} while it should {doing}")
-            self.oracle.used(self.name, use, key, covers, opening=doing == "open")
+            if did != doing:
+                raise KeyMisuse(f"{self.name}: key used as {use} to {did} while it should {doing}")
+            self.oracle.used(self.name, use, doing, key, packet, reliable)
 
     # --- ports -------------------------------------------------------------------------------------------------------
 
@@ -169,8 +174,8 @@ class SimulatedEnd:
         out, into = halves if master else halves[::-1]
         self.engine.begin(epoch, out, into)
         assert self.machine is not None
-        for (use, key), half in zip(self.engine.take_notes(), (master, not master), strict=True):
-            self.oracle.used(self.name, use, key, ("H", self.machine.session, "master" if half else "slave"))
+        for (use, doing, key), half in zip(self.engine.take_notes(), (master, not master), strict=True):
+            self.oracle.used(self.name, use, doing, key, (self.machine.session, "master" if half else "slave"))
 
     def end(self) -> None:
         self.engine.end()
@@ -218,3 +223,12 @@ class SimulatedEnd:
     @property
     def up(self) -> bool:
         return self.machine is not None and self.machine.mode is Mode.UP
+
+    def has_given_up(self) -> bool:
+        """Ever, a packet, by SKIP: its words need no opening."""
+        return self.gave_up or self.engine.skipped_packets() > 0
+
+    def chunks_open(self) -> bool:
+        """Up, with words of opened chunks to spend or to open packets with."""
+        machine = self.machine
+        return machine is not None and machine.mode is Mode.UP and bool(machine.log.state.opened)

@@ -8,6 +8,8 @@ offsets moved. A word that is no device key at all (a wiped buffer, say) fails i
 from __future__ import annotations
 
 import struct
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from appliance.q3p.records import BlockName
@@ -22,12 +24,15 @@ class KeyMisuse(AssertionError):
 
 @dataclass
 class KeyOracle:
-    """``words``: value of a word to its number; ``covered``: value to the thing that it covers."""
+    """``words``: value of a word to its number; ``covered``: value to what it covers and where in it."""
 
     words: dict[int, int] = field(default_factory=dict)
-    covered: dict[int, object] = field(default_factory=dict)
+    covered: dict[int, tuple[str, object, int]] = field(default_factory=dict)
     blocks: list[tuple[int, BlockName]] = field(default_factory=list)  # number of the first word, block
+    under_way: Counter[int] = field(default_factory=Counter)  # by block: words of reliable packets not opened yet
+    touched: set[int] = field(default_factory=set)
     uses: int = 0
+    first_use: Callable[[BlockName], None] = lambda name: None
 
     def block_made(self, name: BlockName, data: bytes) -> None:
         """A device made this block."""
@@ -41,21 +46,34 @@ class KeyOracle:
         block = self.blocks[self.words[word] // MOST_WORDS]
         return block[1], self.words[word] - block[0]
 
-    def used(self, who: str, what: str, key: bytes, covers: object, opening: bool = False) -> None:
-        """``who`` used ``key`` (whole words) for ``covers``; opening: on a verified packet from the peer."""
-        for word in struct.unpack(f">{len(key) // 8}Q", key):
-            self.uses += 1
-            if word not in self.words:
-                raise KeyMisuse(f"{who} used {what} from memory that holds no device key: {word:016x}")
+    def used(self, who: str, use: str, doing: str, key: bytes, covers: object, reliable: bool = False) -> None:
+        """``who`` used ``key`` (whole words) as ``use`` of ``covers``. Doing "open": on a verified packet of the peer.
+        ``reliable``: the packet is to be sent until it arrives."""
+        words = struct.unpack(f">{len(key) // 8}Q", key)
+        self.uses += len(words)
+        for place, word in enumerate(words):
+            number = self.words.get(word)
+            if number is None:
+                raise KeyMisuse(f"{who} used {use} {doing} from memory that holds no device key: {word:016x}")
             known = self.covered.get(word)
-            if known is None:
-                if opening:
+            block = number // MOST_WORDS
+            if doing == "open":
+                self.under_way[block] -= reliable
+                if known is None:
                     raise KeyMisuse(f"{who} opened a packet with word {self.name(word)}, which sealed nothing")
-                self.covered[word] = covers
-            elif known != covers:
-                raise KeyMisuse(
-                    f"word {self.name(word)} covers two things: {show(known)} and, by {who} as {what}, {show(covers)}"
-                )
+            elif known is None:
+                self.covered[word] = use, covers, place
+                self.under_way[block] += reliable
+                if block not in self.touched:
+                    self.touched.add(block)
+                    self.first_use(self.blocks[block][1])
+            if known is not None and known != (use, covers, place):
+                first, second = show(known), show((use, covers, place))
+                raise KeyMisuse(f"word {self.name(word)} covers two things: {first} and, by {who}, {second}")
+
+    def words_under_way(self, names: Collection[BlockName]) -> int:
+        """Words of these blocks under reliable packets that nobody opened."""
+        return sum(count for block, count in self.under_way.items() if self.blocks[block][1] in names)
 
 
 def show(thing: object) -> str:

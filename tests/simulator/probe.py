@@ -8,7 +8,14 @@ from appliance.native import _native_probe  # type: ignore[attr-defined]
 from appliance.native.link import Direction, Engine, LinkParams
 from appliance.q3p.ports import Progress
 
-_USES = ("pad seal", "mask seal", "pad open", "mask open", "hash key", "fingerprint")
+_USES = (  # enum qbb_use: key as what, and in doing what
+    ("pad", "seal"),
+    ("mask", "seal"),
+    ("pad", "open"),
+    ("mask", "open"),
+    ("hash key", "begin"),
+    ("fingerprint", "compare"),
+)
 _ffi: Any = _native_probe.ffi
 _lib: Any = _native_probe.lib
 _notes = _ffi.new("uint8_t[]", 1 << 20)
@@ -24,14 +31,14 @@ class ProbeEngine(Engine):
         self._digest = _ffi.new("uint8_t[16]")
 
     @staticmethod
-    def take_notes() -> list[tuple[str, bytes]]:
-        """(use, key bytes as read) since the last call."""
+    def take_notes() -> list[tuple[str, str, bytes]]:
+        """(use, doing, key bytes as read) since the last call."""
         length = _lib.qbb_probe_take(_notes, 1 << 20)
         notes = []
         at = 0
         while at < length:
             size = 8 * int.from_bytes(_notes_view[at + 2 : at + 4], "big")
-            notes.append((_USES[_notes_view[at][0]], _notes_view[at + 4 : at + 4 + size]))
+            notes.append((*_USES[_notes_view[at][0]], _notes_view[at + 4 : at + 4 + size]))
             at += 4 + size
         return notes
 
@@ -51,6 +58,11 @@ class ProbeEngine(Engine):
             stats.in_flight,
             stats.last_verified_ns,
         )
+
+    def skipped_packets(self) -> int:
+        """Packets given up since the engine was reset."""
+        _lib.qbb_link_read_stats(self._link, self._stats)
+        return int(self._stats.skipped_packets)
 
     def unwiped_words(self, direction: Direction, unspent: list[tuple[int, int]]) -> int:
         """How many words of a buffer are not zero though they are outside the stream's ``unspent`` spans."""

@@ -15,21 +15,12 @@ from functools import cache
 
 from appliance.native.link import LinkParams
 
+from .faults import PROFILES, Figures
 from .oracle import KeyMisuse
 from .probe import ProbeEngine
-from .world import Faults, Figures, World
+from .world import World
 
-CRASHES_PER_WORLD = 150
-
-# Seeds take these in turn: short lives full of faults; longer ones in which chunks are opened, closed and stored; a
-# clean channel, so that crashes alone decide; and a hostile one that replays.
-PROFILES = (
-    Faults(),
-    Faults(effects_between_crashes=250, loss=0.1, rollback=0.02),
-    Faults(loss=0.0, duplication=0.0, reordering=0.0, corruption=0.0, replay=0.0, effects_between_crashes=40),
-    Faults(replay=0.3, loss=0.2, rollback=0.15, withhold=0.15),
-    Faults(keep_records=8, rollback=0.0, effects_between_crashes=150, loss=0.1),
-)
+CRASHES_PER_WORLD = 50
 
 
 @cache
@@ -73,12 +64,12 @@ def main() -> int:
         print("\n".join(world.log))
         print(figures)
         return 0
-    began, struck = time.monotonic(), 0
+    began, total = time.monotonic(), Figures()
     for seed, figures in until(arguments.crashes, arguments.first_seed, arguments.per_world):
-        struck += figures.crashes
-        rate = struck / (time.monotonic() - began)
-        print(f"\rseed {seed}: {struck} crash points, {rate:.0f}/s", end="", file=sys.stderr)
-    print(file=sys.stderr)
+        total.add(figures)
+        rate = total.crashes / (time.monotonic() - began)
+        print(f"\rseed {seed}: {total.crashes} crash points, {rate:.0f}/s", end="", file=sys.stderr)
+    print(f"\n{total}", file=sys.stderr)
     return 0
 
 

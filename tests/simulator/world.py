@@ -1,9 +1,9 @@
 """A deterministic world: two ends of a link, the channel between them, their devices, an adversary, and time.
 
 Everything follows from one seed: the same seed gives the same trace. Crashes strike between any two effects of an end
-(a write, a packet sent, a packet verified); the disk may be rolled back, writes may fail, the channel loses,
-duplicates, reorders, corrupts and replays. The key oracle watches every word of key; at the end the faults stop and
-the link must come up and carry keys again.
+(a write, a packet sent, a packet verified); the disk may be rolled back, writes may fail, the channel belongs to the
+adversary. The key oracle watches every word of key; at the end the faults stop and the link must come up and carry
+keys again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from hashlib import sha256
 from ipaddress import IPv4Address
 from random import Random
@@ -21,58 +20,25 @@ from typing import Any
 
 from appliance.native.link import LinkParams
 from appliance.q3p.link import LinkMachine, Mode
-from appliance.q3p.records import BlockEntry, BlockName
+from appliance.q3p.linklog import LinkLog
+from appliance.q3p.records import DIGEST_BYTES, BlockEntry, BlockName, Close, Direction, decode
 from appliance.q3p.reserves import Marks
 from appliance.q3p.settings import BOOTSTRAP_DEVICE, LinkSettings
 
-from .disk import Crash, Disk, Snapshot
+from .channel import MS, SECOND, Channel
+from .disk import Crash, Disk, Snapshot, log_span
 from .end import SimulatedEnd
+from .faults import CALM, RECORD_NAMES, Faults, Figures
 from .oracle import KeyMisuse, KeyOracle
 from .packets import key_packet, key_packet_clear, key_packet_id, key_packet_key
 from .probe import ProbeEngine
 
-MS = 1_000_000
-SECOND = 1_000_000_000
 ADDRESSES = (IPv4Address("1.1.1.1"), IPv4Address("1.1.1.2"))
 BLOCK_BYTES = 4096
-KEY_BYTES = 32
+SHORT_KEY_BYTES, LONG_KEY_BYTES = 32, 960  # a few long ones bring a chunk to its end
 MOST_BLOCKS = 40  # on both disks
-
-
-@dataclass(frozen=True)
-class Faults:
-    """What goes wrong, as probabilities for each packet and mean counts between crashes."""
-
-    loss: float = 0.3
-    duplication: float = 0.1
-    reordering: float = 0.2
-    corruption: float = 0.05
-    replay: float = 0.02
-    effects_between_crashes: int = 60
-    rollback: float = 0.05  # of crashes
-    withhold: float = 0.05  # of crashes: the channel is cut for a while with it
-    disk_failure: float = 0.03  # of device blocks: the next write fails
-    mismatch: float = 0.02  # of device blocks: the ends' bytes differ
-    lost_block: float = 0.02  # of device blocks: one end never gets it
-    keep_records: int = 0  # the log is compacted to so many; 0: the product's number
-
-
-CALM = Faults(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-
-
-@dataclass
-class Figures:
-    """What a run did."""
-
-    crashes: int = 0
-    rollbacks: int = 0
-    disk_failures: int = 0
-    keys_sent: int = 0
-    keys_delivered: int = 0
-    sessions: int = 0
-    secrets: int = 0
-    packets: int = 0
-    trace: Any = field(default_factory=sha256)
+NEVER = 2**62
+EARLY_EFFECTS = 12  # hello and sync, where the bookkeeping is at stake
 
 
 class World:
@@ -81,16 +47,16 @@ class World:
     def __init__(self, seed: int, engines: tuple[ProbeEngine, ProbeEngine], faults: Faults, crashes: int) -> None:
         self.random = Random(seed)
         self.faults, self.crash_goal = faults, crashes
-        self.oracle = KeyOracle()
-        self.figures = Figures()
+        self.oracle = KeyOracle(first_use=self._first_use)
+        self.figures = Figures(trace=sha256())
         self.now_ns = 0
         self.events: list[tuple[int, int, Callable[[], None]]] = []
         self.order = itertools.count()
-        self.calm = False
-        self.cut_until_ns = 0
-        self.sent: deque[tuple[int, bytes]] = deque(maxlen=400)
+        self.calm_since: tuple[int, int] | None = None  # time, number of keys sent
         self.log: deque[str] = deque(maxlen=60)
         self.effects_left = [0, 0]
+        self.strikes_open = [False, False]  # count only the effects while chunks are open
+        self.due_ns = [NEVER, NEVER]  # when an end's timers want it
         self.snapshots: list[deque[Snapshot]] = [deque(maxlen=6), deque(maxlen=6)]
         self.rolled_back: int | None = None  # the end rolled back since both were last up
         self.keys: dict[bytes, tuple[int, bytes]] = {}
@@ -98,11 +64,11 @@ class World:
         self.next_block = 0
         self.key_serial = 0
         self.secret_due_ns = -1
+        self.channel = Channel(Random(self.random.random()), faults, self.figures, self.at, self._receive)
         self.disks = [Disk(Random(self.random.random())), Disk(Random(self.random.random()))]
         self.ends = [self._end(index, engines[index]) for index in (0, 1)]
-        if faults.keep_records:
-            for end in self.ends:
-                end.keep_records = faults.keep_records
+        self.disks[0].appended = self._master_appended
+        self.disks[1].appended = self._count_record
         self._bootstrap()
 
     def _end(self, index: int, engine: ProbeEngine) -> SimulatedEnd:
@@ -122,7 +88,6 @@ class World:
             give_up_tries=12,
             buffer_words=4096,
         )
-        rng = Random(self.random.random())
         return SimulatedEnd(
             "MS"[index],
             settings,
@@ -130,11 +95,12 @@ class World:
             engine,
             self.disks[index],
             self.oracle,
-            rng.randbytes,
+            Random(self.random.random()).randbytes,
             transmit=lambda packet: self._transmit(index, packet),
             deliver=lambda packet: self._deliver(index, packet),
             effect=lambda: self._effect(index),
             trace=self._trace,
+            keep_records=self.faults.keep_records,
         )
 
     def _bootstrap(self) -> None:
@@ -159,32 +125,37 @@ class World:
         if event == "session-up":
             self.figures.sessions += 1
 
-    def run(self, limit_s: int = 3600) -> Figures:
-        """Run until the crash goal is reached, then calmly until both ends are up and carry keys. Raises KeyMisuse."""
+    def run(self, limit_s: int = 7200, calm_keys: int = 3) -> Figures:
+        """Run until the crash goal is reached, then calmly until both ends are up and ``calm_keys`` more keys arrived
+        each way. Raises KeyMisuse."""
         for index in (0, 1):
             self.at(self.random.randrange(100 * MS), lambda index=index: self._boot(index))  # type: ignore[misc]
         self.at(10 * MS, self._device)
         self.at(50 * MS, self._traffic)
-        while not self._settled():
-            if not self.events or self.now_ns > limit_s * SECOND:
+        self.at(SECOND, self._adversary)
+        if self.figures.crashes >= self.crash_goal:
+            self._calm_down()
+        while not self._settled(calm_keys):
+            if self.now_ns > limit_s * SECOND:
                 raise KeyMisuse(f"the link did not come back: {self._states()}")
-            self.now_ns, _, action = heapq.heappop(self.events)
-            self._wake()
-            action()
+            self._step()
         self._check_end()
         return self.figures
+
+    def _step(self) -> None:
+        """The next event, or an end's timer."""
+        index = 0 if self.due_ns[0] <= self.due_ns[1] else 1
+        if self.due_ns[index] <= self.events[0][0]:
+            self.now_ns, self.due_ns[index] = self.due_ns[index], NEVER
+            self._run(index, lambda machine: machine.tick(self.now_ns))
+        else:
+            self.now_ns, _, action = heapq.heappop(self.events)
+            action()
 
     def _states(self) -> str:
         return "; ".join(
             f"{end.name} " + ("dead" if end.machine is None else f"{end.machine.status()}") for end in self.ends
         )
-
-    def _wake(self) -> None:
-        """Give each end whose deadline has come its tick."""
-        for index, end in enumerate(self.ends):
-            deadline = end.deadline_ns() if end.machine is not None else None
-            if deadline is not None and deadline <= self.now_ns:
-                self._run(index, lambda machine: machine.tick(self.now_ns))
 
     def _run(self, index: int, action: Callable[[LinkMachine], None]) -> None:
         try:
@@ -201,34 +172,49 @@ class World:
             return
         if machine.mode is Mode.FAILED:
             end.machine = None
+            self.due_ns[index] = NEVER
             self.at(self.random.randrange(SECOND), lambda: self._boot(index))
-        elif machine.mode is Mode.QUARANTINE:
+            return
+        if machine.mode is Mode.QUARANTINE:
             raise KeyMisuse(f"{end.name} quarantined without two rollbacks: {machine.cause}")
-        elif all(other.up for other in self.ends):
-            self.rolled_back = None
+        if machine.mode is Mode.UP:
+            if self.rolled_back is not None and self.ends[1 - index].up:
+                self.rolled_back = None
         elif machine.cause.startswith("no key left") and self.secret_due_ns < self.now_ns:
             self.secret_due_ns = self.now_ns + 60 * SECOND
             self.at(5 * SECOND, self._new_secret)
         deadline = end.deadline_ns()
-        if deadline is not None and deadline < 2**62:
-            self.at(max(deadline - self.now_ns, 0) + 1, lambda: None)
+        self.due_ns[index] = NEVER if deadline is None else max(deadline, self.now_ns + 1)
 
     # --- crashes -----------------------------------------------------------------------------------------------------
 
     def _effect(self, index: int) -> None:
-        if self.calm or not self.faults.effects_between_crashes:
+        if self.calm_since is not None or not self.faults.effects_between_crashes:
+            return
+        if self.strikes_open[index] and not self.ends[index].chunks_open():
             return
         self.effects_left[index] -= 1
         if self.effects_left[index] < 0:
             self.figures.crashes += 1
+            self.figures.crashes_with_open_chunks += self.ends[index].chunks_open()
             if self.figures.crashes >= self.crash_goal:
-                self.calm = True
+                self._calm_down()
             raise Crash
 
+    def _calm_down(self) -> None:
+        self.calm_since = self.now_ns, self.key_serial
+        self.channel.calm_down()
+        self.faults = CALM
+        for disk in self.disks:
+            disk.fail, disk.full = None, False
+
     def _boot(self, index: int) -> None:
-        mean = self.faults.effects_between_crashes
-        # half of the crashes strike soon after the start: hello and sync are where the bookkeeping is at stake
-        self.effects_left[index] = self.random.randrange(12 if self.random.random() < 0.5 else 2 * mean + 1)
+        faults, kind = self.faults, self.random.random()
+        early = kind < faults.strike_early
+        self.strikes_open[index] = not early and kind < faults.strike_early + faults.strike_open
+        self.effects_left[index] = self.random.randrange(
+            EARLY_EFFECTS if early else 2 * faults.effects_between_crashes + 1
+        )
         self._remember(index)
         try:
             self.ends[index].boot(self.now_ns)
@@ -247,57 +233,49 @@ class World:
 
     def _crashed(self, index: int) -> None:
         self._trace("MS"[index], "crash", {})
+        self.due_ns[index] = NEVER
         draw = self.random.random()
         faults = self.faults
-        if draw < faults.rollback and self.rolled_back in (None, index) and self.snapshots[index]:
-            kept = self.snapshots[index]
-            # later snapshots belong to a history that is given up here: going back to one would rightly quarantine
-            while len(kept) > self.random.randrange(1, len(kept) + 1):
-                kept.pop()
-            self.disks[index].restore(kept[-1])
-            self.rolled_back = index
-            self.figures.rollbacks += 1
-            self._trace("MS"[index], "rollback", {"log": len(self.disks[index].log)})
-        elif draw < faults.rollback + faults.withhold:
-            self.cut_until_ns = self.now_ns + self.random.randrange(3 * SECOND)
+        if draw < faults.rollback:
+            self._roll_back(index)
+        elif draw < faults.rollback + faults.cut:
+            self.channel.cut(int(self.random.random() * faults.longest_cut_s * SECOND))
         self.at(self.random.randrange(500 * MS), lambda: self._boot(index))
 
     def _remember(self, index: int) -> None:
         if self.faults.rollback and self.random.random() < 0.3:
             self.snapshots[index].append(self.disks[index].snapshot())
 
+    def _roll_back(self, index: int) -> None:
+        """Not both ends without a session in between, nor to before what the peer still knows: that is not promised."""
+        kept = self.snapshots[index]
+        if self.rolled_back not in (None, index) or not kept:
+            return
+        # later snapshots belong to a history that is given up here: going back to one would rightly quarantine
+        while len(kept) > self.random.randrange(1, len(kept) + 1):
+            kept.pop()
+        lost_records = log_span(self.disks[1 - index].log)[1] - log_span(kept[-1].log)[1]
+        if lost_records > self.faults.keep_records // 2:
+            kept.clear()
+            return
+        self.disks[index].restore(kept[-1])
+        self.rolled_back = index
+        self.figures.rollbacks += 1
+        self._trace("MS"[index], "rollback", {"log": len(self.disks[index].log)})
+        if self.random.random() < 0.5:
+            self.channel.withhold(self.random.randrange(2), self.random.randrange(4 * SECOND))
+
+    def _adversary(self) -> None:
+        """Holds one direction back now and then, over whatever crashes and rollbacks happen meanwhile."""
+        if self.random.random() < self.faults.withhold:
+            self.channel.withhold(self.random.randrange(2), self.random.randrange(4 * SECOND))
+        self.at(SECOND, self._adversary)
+
     # --- the channel -------------------------------------------------------------------------------------------------
 
     def _transmit(self, sender: int, packet: bytes) -> None:
-        self.figures.packets += 1
         self.figures.trace.update(packet)
-        faults, draw = (CALM if self.calm else self.faults), self.random.random
-        self.sent.append((sender, packet))
-        if self.now_ns < self.cut_until_ns and not self.calm:
-            return
-        copies = (0 if draw() < faults.loss else 1) + (1 if draw() < faults.duplication else 0)
-        for _ in range(copies):
-            delay = MS + (self.random.randrange(150 * MS) if draw() < faults.reordering else self.random.randrange(MS))
-            self._carry(1 - sender, self._perhaps_corrupt(packet, faults), delay)
-        if draw() < faults.replay:
-            old_sender, old = self.random.choice(self.sent)
-            self._carry(self.random.choice((old_sender, 1 - old_sender)), old, self.random.randrange(SECOND))
-
-    def _perhaps_corrupt(self, packet: bytes, faults: Faults) -> bytes:
-        if self.random.random() >= faults.corruption:
-            return packet
-        broken = bytearray(packet)
-        kind = self.random.random()
-        if kind < 0.6:
-            broken[self.random.randrange(len(broken))] ^= 1 << self.random.randrange(8)
-        elif kind < 0.8:
-            del broken[self.random.randrange(len(broken)) :]
-        else:
-            broken[12:20] = self.random.randbytes(8)
-        return bytes(broken)
-
-    def _carry(self, receiver: int, packet: bytes, delay_ns: int) -> None:
-        self.at(delay_ns, lambda: self._receive(receiver, packet))
+        self.channel.transmit(sender, packet)
 
     def _receive(self, index: int, packet: bytes) -> None:
         try:
@@ -312,22 +290,25 @@ class World:
     def _device(self) -> None:
         """A device pair makes a block, at the pace at which key is used up, so that runs go on for ever."""
         low = any(end.machine is None or end.machine.log.state.common_bytes < 12 * BLOCK_BYTES for end in self.ends)
-        if low and (self.calm or len(self.disks[0].files.keys() & self.disks[1].files) < MOST_BLOCKS):
-            faults = CALM if self.calm else self.faults
-            entry = BlockEntry(BlockName(self.next_block % 2, self.next_block), BLOCK_BYTES)
-            self.next_block += 1
-            data = self.random.randbytes(BLOCK_BYTES)
-            self.oracle.block_made(entry.name, data)
-            lost_at = self.random.choice((0, 1)) if self.random.random() < faults.lost_block else None
-            for index in (0, 1):
-                if index == lost_at:
-                    continue
-                mine = data
-                if index == 1 and self.random.random() < faults.mismatch:
-                    mine = self.random.randbytes(BLOCK_BYTES)
-                    self.oracle.block_made(entry.name, mine)
-                self.at(self.random.randrange(200 * MS), self._arrival(index, entry, mine))
-        self.at(40 * MS if not self.calm else 200 * MS, self._device)
+        made = low and len(self.disks[0].files.keys() & self.disks[1].files) < MOST_BLOCKS
+        if made:
+            self._make_block()
+        self.at(40 * MS if made else 160 * MS, self._device)
+
+    def _make_block(self) -> None:
+        entry = BlockEntry(BlockName(self.next_block % 2, self.next_block), BLOCK_BYTES)
+        self.next_block += 1
+        data = self.random.randbytes(BLOCK_BYTES)
+        self.oracle.block_made(entry.name, data)
+        lost_at = self.random.choice((0, 1)) if self.random.random() < self.faults.lost_block else None
+        for index in (0, 1):
+            if index == lost_at:
+                continue
+            mine = data
+            if index == 1 and self.random.random() < self.faults.mismatch:
+                mine = self.random.randbytes(BLOCK_BYTES)
+                self.oracle.block_made(entry.name, mine)
+            self.at(self.random.randrange(200 * MS), self._arrival(index, entry, mine))
 
     def _arrival(self, index: int, entry: BlockEntry, data: bytes) -> Callable[[], None]:
         def arrive() -> None:
@@ -335,9 +316,7 @@ class World:
             if end.machine is None:
                 self.at(300 * MS, arrive)  # the device keeps the block until it is accepted
                 return
-            if not self.calm and self.random.random() < self.faults.disk_failure:
-                disk.fail = self.random.choice((errno.EIO, errno.ENOSPC))
-                self.figures.disk_failures += 1
+            self._perhaps_fail(disk)
 
             def accept(machine: LinkMachine) -> None:
                 try:
@@ -351,6 +330,20 @@ class World:
 
         return arrive
 
+    def _perhaps_fail(self, disk: Disk) -> None:
+        draw = self.random.random()
+        if draw < self.faults.disk_failure:
+            disk.fail = self.random.choice((errno.EIO, errno.ENOSPC))
+            self.figures.disk_failures += 1
+        elif draw < self.faults.disk_failure + self.faults.disk_full and not disk.full:
+            disk.full = True
+            self.figures.full_disks += 1
+            self.at(self.random.randrange(3 * SECOND), lambda: self._room_again(disk))
+
+    @staticmethod
+    def _room_again(disk: Disk) -> None:
+        disk.full = False
+
     def _traffic(self) -> None:
         for index in (0, 1):
             if self.random.random() < 0.7:
@@ -359,14 +352,17 @@ class World:
 
     def _send_key(self, index: int) -> None:
         self.key_serial += 1
-        key = self.random.randbytes(KEY_BYTES)
+        end = self.ends[index]
+        if end.machine is None or not end.usable:
+            return
+        long = self.random.random() < self.faults.long_keys
+        key = self.random.randbytes(LONG_KEY_BYTES if long else SHORT_KEY_BYTES)
         packet = key_packet(ADDRESSES[index], ADDRESSES[1 - index], self.key_serial, key)
+        name = key_packet_id(packet)
+        self.keys[name] = (1 - index, key)
         try:
-            if self.ends[index].send_key_packet(self.now_ns, packet, key_packet_clear(packet)):
-                self.keys[key_packet_id(packet)] = (1 - index, key)
-                self.figures.keys_sent += 1
+            self.figures.keys_sent += end.send_key_packet(self.now_ns, packet, key_packet_clear(packet))
         except Crash:
-            self.keys[key_packet_id(packet)] = (1 - index, key)
             self._crashed(index)
         else:
             self._after(index)
@@ -383,24 +379,54 @@ class World:
         self.delivered[index].add(name)
         self.figures.keys_delivered += 1
 
+    # --- rules at single moments -------------------------------------------------------------------------------------
+
+    def _first_use(self, name: BlockName) -> None:
+        """A word is spent only from a chunk that both ends have durably recorded as open (or taken for epochs)."""
+        if self.rolled_back is not None:
+            return
+        for end in self.ends:
+            log = LinkLog(Disk(Random(0), end.disk.log)) if end.machine is None else end.machine.log
+            chunks = [*log.state.opened.values()]
+            if log.state.epoch_chunk is not None:
+                chunks.append(log.state.chunks[log.state.epoch_chunk])
+            if not any(entry.name == name for chunk in chunks for entry in chunk.entries):
+                raise KeyMisuse(f"key of block {name} is used, and {end.name} has no durable record of it")
+
+    def _count_record(self, frame: bytes) -> None:
+        self.figures.records[RECORD_NAMES[frame[2]]] += 1
+
+    def _master_appended(self, frame: bytes) -> None:
+        """CLOSE comes when every packet under the chunk's words has arrived or was given up."""
+        self._count_record(frame)
+        record = decode(frame[2:-DIGEST_BYTES])
+        if not isinstance(record, Close):
+            return
+        assert self.ends[0].machine is not None
+        for number in record.chunks:
+            chunk = self.ends[0].machine.log.state.chunks[number]
+            sender = self.ends[0 if chunk.direction is Direction.MASTER_TO_SLAVE else 1]
+            words = self.oracle.words_under_way({entry.name for entry in chunk.entries})
+            if words and not sender.has_given_up():
+                raise KeyMisuse(f"CLOSE of chunk {number} with {words} of its words still under way")
+
     # --- the end -----------------------------------------------------------------------------------------------------
 
-    def _settled(self) -> bool:
+    def _settled(self, calm_keys: int) -> bool:
         """Calm, both up and usable, and keys of the calm time delivered both ways."""
-        if not self.calm:
+        if self.calm_since is None:
             return False
-        if not hasattr(self, "_calm_from"):
-            self._calm_from = self.key_serial
-            self._calm_ns = self.now_ns
-        if self.now_ns - self._calm_ns > 600 * SECOND:
+        time_ns, serial = self.calm_since
+        if self.now_ns - time_ns > 600 * SECOND:
             raise KeyMisuse(f"the link did not come back in 600 s of calm: {self._states()}")
-        if not all(end.up and end.usable for end in self.ends):
+        if not all(end.usable and end.up for end in self.ends):
             return False
-        fresh = [len([n for n in names if int.from_bytes(n[8:], "big") > self._calm_from]) for names in self.delivered]
-        return min(fresh) >= 3
+        first = serial.to_bytes(8, "big")
+        return min(sum(name[8:] > first for name in names) for names in self.delivered) >= calm_keys
 
     def _check_end(self) -> None:
-        """No ended chunk's bytes are left on a disk, and nothing below the floor is left in memory."""
+        """No ended chunk's bytes are left on a disk, and nothing spent is left in memory."""
+        self.figures.key_words_used = self.oracle.uses
         for index, end in enumerate(self.ends):
             assert end.machine is not None
             state = end.machine.log.state

@@ -1,0 +1,99 @@
+"""The channel between the ends; its owner, the adversary, loses, doubles, reorders, damages, holds back and replays."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+
+from .faults import CALM, Faults, Figures
+
+MS = 1_000_000
+SECOND = 1_000_000_000
+KEPT_FOR_REPLAY = 400
+NOT_HELD = -1
+
+
+class Channel:
+    """``at(delay_ns, action)`` schedules; ``receive(end, packet)`` hands a packet over."""
+
+    def __init__(
+        self,
+        random: Random,
+        faults: Faults,
+        figures: Figures,
+        at: Callable[[int, Callable[[], None]], None],
+        receive: Callable[[int, bytes], None],
+    ) -> None:
+        self._random, self._faults, self._figures = random, faults, figures
+        self._at, self._receive = at, receive
+        self._sent: deque[tuple[int, bytes]] = deque(maxlen=KEPT_FOR_REPLAY)
+        self._cut = False
+        self._held_sender = NOT_HELD
+        self._held: list[bytes] = []
+        self._calm = False
+
+    def calm_down(self) -> None:
+        """From now on every packet arrives."""
+        self._calm, self._cut, self._faults = True, False, CALM
+        self._release()
+
+    def cut(self, duration_ns: int) -> None:
+        """Nothing gets through for so long."""
+        self._cut = True
+        self._at(duration_ns, self._mend)
+
+    def _mend(self) -> None:
+        self._cut = False
+
+    def withhold(self, sender: int, duration_ns: int) -> None:
+        """Hold back what this end sends, and deliver it then."""
+        if self._held_sender == NOT_HELD and not self._calm:
+            self._held_sender = sender
+            self._at(duration_ns, self._release)
+
+    def _release(self) -> None:
+        sender, packets = self._held_sender, self._held
+        self._held_sender, self._held = NOT_HELD, []
+        self._figures.withheld_packets += len(packets)
+        for packet in packets:
+            self._carry(1 - sender, packet, self._random.randrange(1, 300 * MS))
+
+    def transmit(self, sender: int, packet: bytes) -> None:
+        self._figures.packets += 1
+        faults, draw = self._faults, self._random.random
+        self._sent.append((sender, packet))
+        if self._cut:
+            return
+        if sender == self._held_sender:
+            self._held.append(packet)
+            return
+        copies = (0 if draw() < faults.loss else 1) + (1 if draw() < faults.duplication else 0)
+        for _ in range(copies):
+            delay = MS + int(draw() * (150 * MS if draw() < faults.reordering else MS))
+            self._carry(1 - sender, self._perhaps_damaged(packet), delay)
+        if draw() < faults.replay:
+            self._replay()
+
+    def _replay(self) -> None:
+        """Anything ever sent, to either end: to its own sender as well."""
+        sender, packet = self._random.choice(self._sent)
+        self._figures.replayed_packets += 1
+        self._carry(self._random.choice((sender, 1 - sender)), packet, self._random.randrange(SECOND))
+
+    def _perhaps_damaged(self, packet: bytes) -> bytes:
+        random = self._random
+        if random.random() >= self._faults.corruption:
+            return packet
+        broken = bytearray(packet)
+        kind = random.random()
+        if kind < 0.6:
+            broken[random.randrange(len(broken))] ^= 1 << random.randrange(8)
+        elif kind < 0.8:
+            del broken[random.randrange(len(broken)) :]
+        else:
+            broken[12:20] = random.randbytes(8)
+        return bytes(broken)
+
+    def _carry(self, receiver: int, packet: bytes, delay_ns: int) -> None:
+        self._at(delay_ns, lambda: self._receive(receiver, packet))
