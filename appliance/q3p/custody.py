@@ -33,6 +33,7 @@ from appliance.q3p.settings import BOOTSTRAP_DEVICE, SECOND_NS, STARTER_WORDS, L
 from appliance.q3p.streams import Stream
 
 RESEND_NS = 5 * SECOND_NS
+REOFFER_NS = 60 * SECOND_NS  # the master may have had to drop an offer
 SPARE_SLOTS = 2  # below so many free epoch slots one common chunk is kept for the next epoch chunk
 MAX_STASHED = 64
 MAX_UNACKNOWLEDGED = 200  # records the master sends ahead of the slave's report; the slave keeps early ones
@@ -75,7 +76,7 @@ class Custody:
         self._streams = {True: Stream(out=True), False: Stream(out=False)}
         self._stashed: list[tuple[Control, Fingerprints | None]] = []
         self._early: dict[int, bytes] = {}
-        self._offered: set[BlockName] = set()
+        self._offered_ns: dict[BlockName, int] = {}
         self._to_feed: list[tuple[int, Chunk]] = []  # master's out chunks, until the OPEN is acknowledged
         self._peer_length = self._sent_length = 0
         self._peer_settled = self._peer_spent = 0
@@ -142,6 +143,7 @@ class Custody:
         self._held.pop(name, None)
         self._pickup.discard(name)
         self._arrived_ns.pop(name, None)
+        self._offered_ns.pop(name, None)
         self._times_offered.pop(name, None)
 
     def block_arrived(self, now_ns: int, entry: BlockEntry) -> None:
@@ -166,7 +168,9 @@ class Custody:
         state = self._log.state
         match record:
             case Store():
-                self._pickup.difference_update(entry.name for entry in record.entries)
+                for entry in record.entries:
+                    self._pickup.discard(entry.name)
+                    self._offered_ns.pop(entry.name, None)
                 self._stored_at[record.chunk] = self._log.length
                 if not self.holds(record.chunk):
                     self._unheld.add(record.chunk)
@@ -218,6 +222,8 @@ class Custody:
         self._told = (self._log.length, 0, 0)
         self._report_due = False
         self._sent_ns = now_ns
+        for name in self._pickup:
+            self._arrived_ns.setdefault(name, now_ns)  # from before a restart: expires like others
         stashed, self._stashed = self._stashed, []
         for message, fingerprints in stashed:
             kept = self.receive(now_ns, message, fingerprints, up=True)
@@ -275,7 +281,7 @@ class Custody:
         if self.settings.master:
             self._write_records(now_ns, progress)
         else:
-            self._offer(progress)
+            self._offer(now_ns, progress)
             self._tell(progress)
         for length, chunk in self._to_feed:
             if self._peer_length >= length:
@@ -300,7 +306,8 @@ class Custody:
     def _send_records(self, now_ns: int) -> None:
         while self._sent_length < min(self._log.length, self._peer_length + MAX_UNACKNOWLEDGED):
             records = fitting(self._log.records_from(self._sent_length))
-            self._engine.submit(PRIORITY_STORE, pack_control(Records(self._sent_length, records)))
+            if not self._engine.submit(PRIORITY_STORE, pack_control(Records(self._sent_length, records))):
+                return
             self._sent_length += len(records)
             self._sent_ns = now_ns
 
@@ -357,9 +364,11 @@ class Custody:
                 return chunk
         return None
 
-    def _offer(self, progress: Progress) -> None:
+    def _offer(self, now_ns: int, progress: Progress) -> None:
         """Slave: offer fresh blocks, enough at a time that a STORE costs its small share only."""
-        fresh = sorted(self._pickup - self._offered, key=self._offer_order)
+        again = now_ns - REOFFER_NS
+        waiting = {name for name, offered_ns in self._offered_ns.items() if offered_ns > again}
+        fresh = sorted(self._pickup - waiting, key=self._offer_order)
         room = progress.usable_masks - REPORT_MASKS - 1  # fingerprints that the words at hand can pad
         if not fresh or room < 1:
             return
@@ -375,9 +384,11 @@ class Custody:
         if size < batch_minimum_bytes(len(batch)) or (size < wanted and not full):
             return
         hash_key = self._random(16)
-        self._engine.submit_offer(PRIORITY_STORE, pack_control(Offer(hash_key, tuple(batch))), hash_key, batch)
+        offer = pack_control(Offer(hash_key, tuple(batch)))
+        if not self._engine.submit_offer(PRIORITY_STORE, offer, hash_key, batch):
+            return
         for entry in batch:
-            self._offered.add(entry.name)
+            self._offered_ns[entry.name] = now_ns
             self._times_offered[entry.name] = self._times_offered.get(entry.name, 0) + 1
 
     def _offer_order(self, name: BlockName) -> tuple[bool, int, int, int]:
@@ -399,7 +410,8 @@ class Custody:
             return  # the last mask waits for an OPEN to acknowledge
         missing = tuple(self.missing()[:50])
         told = ReportMessage(self._log.length, progress.out_settled, progress.out_spent, missing)
-        self._engine.submit(PRIORITY_STORE, pack_control(told))
+        if not self._engine.submit(PRIORITY_STORE, pack_control(told)):
+            return
         self._told = (self._log.length, progress.out_settled, progress.out_spent)
         self._report_due = False
 

@@ -183,6 +183,7 @@ class LinkMachine:
     def _enter_init(self, cause: str) -> None:
         self.mode, self.cause, self.session = Mode.INIT, cause, None
         self._engine.end()
+        self.custody.session_ended()
         self._nonce = self._random(NONCE_BYTES)
         self._mode_since_ns = self._now_ns
         self._resends = 0

@@ -59,11 +59,11 @@ class Engine(Protocol):
     def set_usable(self, usable: bool) -> None:
         """May session keys use the link?"""
 
-    def submit(self, priority: int, payload: bytes) -> None:
-        """Queue a control message, reliably. A full queue loses it: the machine's timers ask again."""
+    def submit(self, priority: int, payload: bytes) -> bool:
+        """Queue a control message, reliably; False when there is no room."""
 
-    def submit_offer(self, priority: int, payload: bytes, hash_key: bytes, blocks: Sequence[BlockEntry]) -> None:
-        """Queue an OFFER with the blocks' fingerprints behind it, padded."""
+    def submit_offer(self, priority: int, payload: bytes, hash_key: bytes, blocks: Sequence[BlockEntry]) -> bool:
+        """Queue an OFFER with the blocks' fingerprints behind it, padded; False when there is no room."""
 
     def progress(self) -> Progress: ...
 

@@ -286,12 +286,12 @@ class LinkUnit:
         self._plane.set_usable(self.index, usable)
         self.changed()
 
-    def submit(self, priority: int, payload: bytes) -> None:
-        self._plane.submit(self.index, CONTROL_CHANNEL, CONTROL_COMMAND, priority, payload)
+    def submit(self, priority: int, payload: bytes) -> bool:
+        return self._plane.submit(self.index, CONTROL_CHANNEL, CONTROL_COMMAND, priority, payload)
 
-    def submit_offer(self, priority: int, payload: bytes, hash_key: bytes, blocks: Sequence[BlockEntry]) -> None:
+    def submit_offer(self, priority: int, payload: bytes, hash_key: bytes, blocks: Sequence[BlockEntry]) -> bool:
         named = [(file_name(entry.name), entry.length_bytes) for entry in blocks]
-        self._plane.submit_offer(self.index, priority, payload, hash_key, self.store.blocks_fd, named)
+        return self._plane.submit_offer(self.index, priority, payload, hash_key, self.store.blocks_fd, named)
 
     def progress(self) -> Progress:
         return Progress(*self._plane.progress(self.index))
