@@ -30,16 +30,16 @@ BUILDERS: dict[str, type[Any]] = {
     "route": RouteConfig,
     "client": ClientRule,
     "keys": KeysConfig,
-    "node": NodeConfig,
 }
 MISSING = object()
 
 
 class Reader:
-    """Reads one document; `problems` fills up on the way."""
+    """Reads one document; `problems` fills up on the way. `builders` by name of table; the others become dict."""
 
-    def __init__(self, text: str, source: str) -> None:
+    def __init__(self, text: str, source: str, builders: Mapping[str, type[Any]] = BUILDERS) -> None:
         self.source = source
+        self.builders = builders
         self.lines = locate(text)
         self.problems: list[Problem] = []
         self.tables_at: dict[str, int] = {}  # line of each table by its label
@@ -81,7 +81,7 @@ class Reader:
             return None
         before = len(self.problems)
         self.tables_at[label] = line_of(self.lines, place)
-        self._unknown(raw, [s.name for s in table.settings] + [t.name for t in table.tables], place, label)
+        self.unknown(raw, [s.name for s in table.settings] + [t.name for t in table.tables], place, label)
         read: dict[str, Any] = {}
         for setting in table.settings:
             value = self._setting(raw, setting, place, label)
@@ -97,7 +97,7 @@ class Reader:
         for rule in table.rules:
             for name, wrong, right in rule(read):
                 self.complain((*place, name), f"{label}.{name}" if name else label, wrong, right)
-        return BUILDERS[table.name](**read) if table.name != "node" else read
+        return self.builders.get(table.name, dict)(**read)
 
     def _setting(self, raw: Mapping[str, Any], setting: Setting, place: Place, label: str) -> Any:
         where = f"{label}.{setting.name}"
@@ -112,7 +112,7 @@ class Reader:
             self.complain((*place, setting.name), where, error.wrong, error.right or setting.kind.expects)
             return MISSING
 
-    def _unknown(self, raw: Mapping[str, Any], known: list[str], place: Place, label: str) -> None:
+    def unknown(self, raw: Mapping[str, Any], known: list[str], place: Place, label: str) -> None:
         for key in raw:
             if key not in known:
                 close = difflib.get_close_matches(key, known, 1)
@@ -121,7 +121,7 @@ class Reader:
                 self.complain((*place, key), where[:120], "is not known", right)
 
 
-def _duplicates(owned: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
+def duplicates(owned: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
     """Of (label of the owner, what it claims) the claims made before."""
     seen: dict[str, str] = {}
     for label, claim in owned:
@@ -134,24 +134,24 @@ def _across(read: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[tu
     """What only several tables together can show, of those that could be read: (label, wrong, right)."""
     links = [(f'link "{link.name}"', link) for link in read["link"]]
     rules = read["keys"].clients if read["keys"] is not None else ()
-    yield from _duplicates((label, f"name {link.name}") for label, link in links)
-    yield from _duplicates((label, f"peer {link.peer}") for label, link in links)
-    yield from _duplicates((label, f"listen {link.channel} {link.listen}") for label, link in links)
-    yield from _duplicates(
+    yield from duplicates((label, f"name {link.name}") for label, link in links)
+    yield from duplicates((label, f"peer {link.peer}") for label, link in links)
+    yield from duplicates((label, f"listen {link.channel} {link.listen}") for label, link in links)
+    yield from duplicates(
         (f'{label}.device "{device.name}"', f"name {device.name}") for label, link in links for device in link.devices
     )
-    yield from _duplicates((f'keys.client "{rule.name}"', f"name {rule.name}") for rule in rules)
+    yield from duplicates((f'keys.client "{rule.name}"', f"name {rule.name}") for rule in rules)
     for label, link in links:
         if read["node"] is not None and link.peer == read["node"]["address"]:
             yield f"{label}.peer", f"{link.peer} is this node", "the neighbour's node address is wanted"
-    names = [link.get("name") for link in _raw_tables(document, "link")]
+    names = [link.get("name") for link in raw_tables(document, "link")]
     listed = ", ".join(str(name) for name in names)
-    for position, route in enumerate(_raw_tables(document, "route"), 1):
+    for position, route in enumerate(raw_tables(document, "route"), 1):
         if isinstance(route.get("link"), str) and route["link"] not in names:
             yield f"route number {position}", f"there is no link {shorten(route['link'])}", f"links are {listed}"
 
 
-def _raw_tables(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+def raw_tables(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """As written, also those that could not be read."""
     found = document.get(name)
     return [item if isinstance(item, dict) else {} for item in found] if isinstance(found, list) else []
@@ -159,17 +159,22 @@ def _raw_tables(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 
 def parse(text: str, source: str = "") -> NodeConfig:
     """Raises ConfigurationErrors with all problems found."""
-    try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationErrors([_syntax_problem(error, source)]) from None
+    document = toml(text, source)
     reader = Reader(text, source)
-    reader._unknown(document, [table.name for table in schema.TABLES], (), "")
+    reader.unknown(document, [table.name for table in schema.TABLES], (), "")
     read = {table.name: reader.tables(document, table, (), "") for table in schema.TABLES}
     reader.problems += [reader.placed(*problem) for problem in _across(read, document)]
     if reader.problems:
         raise ConfigurationErrors(reader.problems)
     return NodeConfig(**read["node"], links=read["link"], routes=read["route"], keys=read["keys"], source=source)
+
+
+def toml(text: str, source: str) -> dict[str, Any]:
+    """Raises ConfigurationErrors."""
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationErrors([_syntax_problem(error, source)]) from None
 
 
 def _syntax_problem(error: Exception, source: str) -> Problem:
@@ -180,14 +185,18 @@ def _syntax_problem(error: Exception, source: str) -> Problem:
 
 def load(path: str | Path) -> NodeConfig:
     """Reads the file. Raises ConfigurationErrors, also when it cannot be read."""
+    return parse(text_of(path), str(path))
+
+
+def text_of(path: str | Path) -> str:
+    """What the file says. Raises ConfigurationErrors."""
     try:
-        text = Path(path).read_bytes().decode()
+        return Path(path).read_bytes().decode()
     except UnicodeDecodeError as error:
         raise ConfigurationErrors([Problem("", f"byte {error.start} is not UTF-8", "", str(path))]) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigurationErrors([Problem("", f"cannot be read: {reason}", "", str(path))]) from None
-    return parse(text, str(path))
 
 
 def secret_path(link: LinkConfig, environment: Mapping[str, str] = os.environ) -> Path | None:
