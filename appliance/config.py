@@ -10,6 +10,7 @@ from appliance.configuration.model import (
     LinkConfig,
     NodeConfig,
     RouteConfig,
+    RoutingConfig,
 )
 from appliance.configuration.printer import show
 from appliance.configuration.reader import check_secrets, load, parse, secret_path
@@ -25,6 +26,7 @@ __all__ = [
     "PortRange",
     "Problem",
     "RouteConfig",
+    "RoutingConfig",
     "SocketAddress",
     "check_secrets",
     "load",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from appliance.configuration.values import PortRange, SocketAddress
+
+BACKBONE = IPv4Address("0.0.0.0")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class LinkConfig:
     channel: str  # "udp" or "tcp"
     secret: Path | None
     hash: str
-    cost: int
+    cost: int | str  # "derived"
     key_rate_bps: int
     chunk_bytes: int
     buffer_bytes: int
@@ -51,6 +53,8 @@ class LinkConfig:
     rto_max_s: float
     give_up_tries: int
     devices: tuple[DeviceConfig, ...]
+    network: IPv4Network | None = None  # None: no routing over this link
+    area: IPv4Address | None = None  # None: that of the node
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,18 @@ class RouteConfig:
 
     prefix: IPv4Network
     link: str
+
+
+@dataclass(frozen=True)
+class RoutingConfig:
+    """The routing unit: unit qbb-routing."""
+
+    role: str = "qbb"  # "qbb", "border" or "qan"
+    area: IPv4Address = BACKBONE
+    hello_interval_s: int = 10
+    dead_interval_s: int = 40
+    hold_s: float = 2.0
+    frr: Path = Path("/usr/lib/frr")
 
 
 @dataclass(frozen=True)
@@ -104,6 +120,19 @@ class NodeConfig:
     routes: tuple[RouteConfig, ...]
     keys: KeysConfig
     source: str = ""
+    routing: RoutingConfig = field(default_factory=RoutingConfig)
+
+    @property
+    def routed_links(self) -> list[LinkConfig]:
+        """Those that OSPF runs over."""
+        return [link for link in self.links if link.network is not None]
+
+    def area_of(self, link: LinkConfig) -> IPv4Address:
+        return link.area if link.area is not None else self.routing.area
+
+    @property
+    def areas(self) -> set[IPv4Address]:
+        return {self.routing.area, *(self.area_of(link) for link in self.routed_links)}
 
     @property
     def device_socket(self) -> Path:
@@ -114,11 +143,21 @@ class NodeConfig:
         return self.runtime_directory / "ring.sock"
 
     @property
+    def routing_socket(self) -> Path:
+        """Between qbb-dataplane and qbb-routing."""
+        return self.runtime_directory / "routing.sock"
+
+    @property
+    def registry_socket(self) -> Path:
+        """Where qbb-routing takes and finds registrations."""
+        return self.runtime_directory / "registry.sock"
+
+    @property
     def pfkey_socket(self) -> Path:
         return self.keys.socket or self.runtime_directory / "pfkey.sock"
 
     def control_socket(self, unit: str) -> Path:
-        """`unit`: "dataplane", "keys" or "device-NAME"."""
+        """`unit`: "dataplane", "keys", "routing" or "device-NAME"."""
         return self.runtime_directory / f"{unit}.control"
 
     def link_state(self, link: str) -> Path:

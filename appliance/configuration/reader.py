@@ -14,20 +14,24 @@ from appliance.configuration import schema
 from appliance.configuration.errors import ConfigurationErrors, Problem, WrongValue
 from appliance.configuration.lines import Place, line_of, locate
 from appliance.configuration.model import (
+    BACKBONE,
     ClientRule,
     DeviceConfig,
     KeysConfig,
     LinkConfig,
     NodeConfig,
     RouteConfig,
+    RoutingConfig,
 )
 from appliance.configuration.schema import REQUIRED, Derived, Setting, Table
 from appliance.configuration.values import shorten
+from appliance.network.address import node_network
 
 BUILDERS: dict[str, type[Any]] = {
     "device": DeviceConfig,
     "link": LinkConfig,
     "route": RouteConfig,
+    "routing": RoutingConfig,
     "client": ClientRule,
     "keys": KeysConfig,
 }
@@ -144,11 +148,35 @@ def _across(read: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[tu
     for label, link in links:
         if read["node"] is not None and link.peer == read["node"]["address"]:
             yield f"{label}.peer", f"{link.peer} is this node", "the neighbour's node address is wanted"
+    if len(links) == len(raw_tables(document, "link")):
+        yield from _routed(read)
     names = [link.get("name") for link in raw_tables(document, "link")]
     listed = ", ".join(str(name) for name in names)
     for position, route in enumerate(raw_tables(document, "route"), 1):
         if isinstance(route.get("link"), str) and route["link"] not in names:
             yield f"route number {position}", f"there is no link {shorten(route['link'])}", f"links are {listed}"
+
+
+def _routed(read: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Networks of links, and whether areas and role go together."""
+    if read["node"] is None or read["routing"] is None:
+        return
+    role, own = read["routing"].role, read["routing"].area
+    taken = [(node_network(read["node"]["address"]), "the node's own network")]
+    areas = {own}
+    for link in read["link"]:
+        if link.network is None:
+            continue
+        areas.add(link.area if link.area is not None else own)
+        for network, whose in taken:
+            if link.network.overlaps(network):
+                yield f'link "{link.name}".network', f"{link.network} is taken already", f"it is that of {whose}"
+        taken.append((link.network, f'link "{link.name}"'))
+    listed = ", ".join(str(area) for area in sorted(areas))
+    if len(areas) > 1 and role != "border":
+        yield "routing.role", f'"{role}" with areas {listed}', 'a node in several areas is a "border" node'
+    if role == "border" and (len(areas) < 2 or BACKBONE not in areas):
+        yield "routing.role", f'"border" with areas {listed}', f"an area besides the backbone {BACKBONE} is wanted"
 
 
 def raw_tables(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
@@ -166,7 +194,14 @@ def parse(text: str, source: str = "") -> NodeConfig:
     reader.problems += [reader.placed(*problem) for problem in _across(read, document)]
     if reader.problems:
         raise ConfigurationErrors(reader.problems)
-    return NodeConfig(**read["node"], links=read["link"], routes=read["route"], keys=read["keys"], source=source)
+    return NodeConfig(
+        **read["node"],
+        links=read["link"],
+        routes=read["route"],
+        routing=read["routing"],
+        keys=read["keys"],
+        source=source,
+    )
 
 
 def toml(text: str, source: str) -> dict[str, Any]:

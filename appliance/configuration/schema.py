@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,12 @@ LINK = Table(
                 secret=True),
         Setting("hash", v.choice("polyval"),
                 "polyval", "Hash of the authentication tags; equal at both ends."),
-        Setting("cost", v.integer(1, 65535), 10, "Cost of the link to routing."),
+        Setting("network", v.link_network, None,
+                "The link's /30 in the QKD network, equal at both ends; the node with the lower address has the lower "
+                "one. Without it no routing runs over the link."),
+        Setting("area", v.area, None, "Routing area of the link, equal at both ends; when left out, routing.area."),
+        Setting("cost", v.cost, 10,
+                'Cost of the link to routing, in this direction; "derived": from the key rate and the stored key.'),
         Setting("key_rate_bps", v.rate(1, 10**10), 10_000,
                 "Key rate that the link's devices are expected to make together.", "bit/s"),
         Setting("chunk_bytes", v.size(CHUNK_LOW, CHUNK_HIGH),
@@ -243,4 +249,27 @@ NODE = Table(
     ),
 )  # fmt: skip
 
-TABLES = (NODE, LINK, ROUTE, KEYS)
+ROUTING = Table(
+    "routing", "routing", False,
+    "The unit qbb-routing: OSPF over the links that have a network.",
+    (
+        Setting("role", v.choice("qbb", "border", "qan"), "qbb",
+                'What the node is: "border" has links in several areas, "qan" (quantum access node) is never gone '
+                "through."),
+        Setting("area", v.area, IPv4Address("0.0.0.0"),
+                'The area of the node\'s own /30 network: x.y.0.0, or the backbone "0.0.0.0", through which all areas '
+                "are joined."),
+        Setting("hello_interval_s", v.integer(1, 65535), 10,
+                "Interval of OSPF's hellos, equal at both ends of a link. Each costs 16 bytes of key.", "s"),
+        Setting("dead_interval_s", v.integer(2, 65535),
+                Derived("four hello intervals", lambda t: min(4 * t["hello_interval_s"], 65535)),
+                "Without a hello for so long a neighbour is dead. A link that Q3P takes down is dead at once.", "s"),
+        Setting("hold_s", v.duration(0, 3600), 2.0,
+                "For so long after a change of the network only best paths are used: the nodes learn of it one after "
+                "the other.", "s"),
+        Setting("frr", v.path, Path("/usr/lib/frr"), "Where FRR's zebra and ospfd are."),
+    ),
+    rules=(_increasing("hello_interval_s", "dead_interval_s"),),
+)  # fmt: skip
+
+TABLES = (NODE, LINK, ROUTE, ROUTING, KEYS)

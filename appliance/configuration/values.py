@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from appliance.configuration.errors import WrongValue
-from appliance.network.address import why_not_node
+from appliance.network.address import LINK_PREFIX_BITS, area_name, why_not_node
 
 SIZE_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400}
 RATE_UNITS = {"bit/s": 1, "kbit/s": 10**3, "Mbit/s": 10**6, "Gbit/s": 10**9}
+DERIVED_COST = "derived"
+MOST_COST = 65534  # 65535 says in OSPF: not for transit (RFC 6987)
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z/]*)", re.ASCII)
@@ -218,6 +220,35 @@ def _parse_prefix(value: object) -> IPv4Network:
         raise WrongValue(f"{shorten(value)} has host bits set") from None
 
 
+def _parse_link_network(value: object) -> IPv4Network:
+    network = _parse_prefix(value)
+    if network.prefixlen != LINK_PREFIX_BITS:
+        raise WrongValue(f"{network} is not a /{LINK_PREFIX_BITS}")
+    for address in network.hosts():
+        if (trouble := why_not_node(address)) is not None:
+            raise WrongValue(f"{network} cannot be a link's network: {trouble}")
+    return network
+
+
+def _parse_area(value: object) -> IPv4Address:
+    try:
+        address = IPv4Address(text_of(value))
+    except AddressValueError:
+        raise WrongValue(f"{shorten(value)} is not an area") from None
+    if address != area_name(address):
+        raise WrongValue(f"{address} does not end in .0.0", f"the area of {address} is {area_name(address)}")
+    return address
+
+
+def _parse_cost(value: object) -> int | str:
+    if value == DERIVED_COST:
+        return DERIVED_COST
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise WrongValue(f"{shorten(value)} is not a cost")
+    _within(value, 1, MOST_COST, str)
+    return value
+
+
 def parse_socket_address(value: object) -> SocketAddress:
     match = re.fullmatch(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})", text_of(value), re.ASCII)
     if match is None:
@@ -282,6 +313,10 @@ name = Kind("name", "lower-case letters, digits and hyphens are wanted, 32 at mo
 account = Kind("account", 'an account\'s name such as "charon" is wanted', _parse_account, quote)
 node_address = Kind("address", 'a node\'s address such as "1.1.1.2" is wanted', _parse_node_address, quote)
 prefix = Kind("prefix", 'a prefix such as "1.1.2.0/24" is wanted', _parse_prefix, quote)
+link_network = Kind("network", 'a /30 such as "1.1.128.4/30" is wanted', _parse_link_network, quote)
+area = Kind("area", 'an area\'s name such as "1.1.0.0", or "0.0.0.0", is wanted', _parse_area, quote)
+cost = Kind("cost", f'a whole number from 1 to {MOST_COST} or "{DERIVED_COST}" is wanted', _parse_cost,
+            lambda value: quote(value) if isinstance(value, str) else str(value))  # fmt: skip
 socket_address = Kind("socket", 'host:port such as "192.0.2.1:7301" is wanted', parse_socket_address, quote)
 path = Kind("path", 'an absolute path such as "/var/lib/qbb" is wanted', _parse_path, quote)
 fibre = Kind("fibre", '"unix:/path" or "tcp:host:port" is wanted', _parse_fibre, quote)

@@ -25,6 +25,9 @@ channel = "tcp"
 secret = "/etc/qbb/paris.secret"
 key_rate_bps = "1 Mbit/s"
 keepalive_s = "500 ms"
+network = "1.1.128.4/30"
+area = "1.1.0.0"
+cost = "derived"
 
 [[link.device]]
 name = "paris-1"
@@ -41,6 +44,10 @@ remote = "rome.example.net:7301"
 [[route]]
 prefix = "1.1.0.0/16"
 link = "rome"
+
+[routing]
+role = "border"
+hold_s = 5
 
 [keys]
 socket_mode = "0600"
@@ -119,8 +126,8 @@ def test_all_problems_are_told_with_line_place_and_remedy() -> None:
         'a node\'s address such as "1.1.1.2" is wanted',
         'node.toml:8: link "paris".listen: "192.0.2.1" is not host:port; host:port such as "192.0.2.1:7301" is wanted',
         'node.toml:10: link "paris".chanel: is not known; did you mean channel?',
-        'node.toml:18: link "paris".device "paris-1".qber_alarm: 0.8 is out of range; 0.001 to 0.5 is allowed',
-        'node.toml:34: keys.client "charon": names nobody; uid, gid, user or group is wanted',
+        'node.toml:21: link "paris".device "paris-1".qber_alarm: 0.8 is out of range; 0.001 to 0.5 is allowed',
+        'node.toml:41: keys.client "charon": names nobody; uid, gid, user or group is wanted',
     ]
 
 
@@ -222,3 +229,34 @@ def test_the_configuration_cannot_be_changed() -> None:
     node = config.parse(WHOLE)
     with pytest.raises(dataclasses.FrozenInstanceError):
         node.links[0].channel = "udp"  # type: ignore[misc]
+
+
+def test_routing_has_defaults_and_its_helpers() -> None:
+    node = config.parse(WHOLE)
+    assert node.routing.dead_interval_s == 40
+    assert [link.name for link in node.routed_links] == ["paris"]
+    assert node.areas == {IPv4Address("0.0.0.0"), IPv4Address("1.1.0.0")}
+    assert node.links[0].cost == "derived" and node.links[1].cost == 10
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "wrong"),
+    [
+        ('network = "1.1.128.4/30"', 'network = "1.1.128.0/24"', "is not a /30"),
+        ('network = "1.1.128.4/30"', 'network = "1.1.128.5/30"', "has host bits set"),
+        (
+            'network = "1.1.128.4/30"',
+            'network = "1.1.0.0/30"',
+            "1.1.0.0/30 is taken already; it is that of the node's own",
+        ),
+        ('area = "1.1.0.0"', 'area = "1.1.3.0"', "does not end in .0.0; the area of 1.1.3.0 is 1.1.0.0"),
+        ('area = "1.1.0.0"', 'area = "1"', "is not an area"),
+        ('cost = "derived"', "cost = 65535", "1 to 65534 is allowed"),
+        ('cost = "derived"', 'cost = "cheap"', '"derived" is wanted'),
+        ('role = "border"', 'role = "qan"', 'a node in several areas is a "border" node'),
+        ('area = "1.1.0.0"', "", "an area besides the backbone 0.0.0.0 is wanted"),
+        ("hold_s = 5", "hello_interval_s = 50\ndead_interval_s = 40", "is not below dead_interval_s"),
+    ],
+)
+def test_routing_that_cannot_be(before: str, after: str, wrong: str) -> None:
+    assert wrong in "\n".join(problems(WHOLE.replace(before, after, 1)))
