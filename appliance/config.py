@@ -6,6 +6,7 @@ from appliance.configuration.errors import ConfigurationErrors, Problem
 from appliance.configuration.model import (
     ClientRule,
     DeviceConfig,
+    ForwardingConfig,
     KeysConfig,
     LinkConfig,
     NodeConfig,
@@ -20,6 +21,7 @@ __all__ = [
     "ClientRule",
     "ConfigurationErrors",
     "DeviceConfig",
+    "ForwardingConfig",
     "KeysConfig",
     "LinkConfig",
     "NodeConfig",

@@ -48,6 +48,9 @@ COMMANDS = (
     Command(("store",), "stored key of all links", _asking(views.store),
             more="PICKUP is raw key from the devices, COMMON is confirmed by both ends, OUT and IN are open for "
                  "spending in each direction."),
+    Command(("routes",), "where session-key packets go", _asking(views.routes),
+            more="All ways to each destination, by increasing cost. The best one is used; alternates when links before "
+                 "them are down, loaded or full. A way that might lead in a circle is never used."),
     Command(("sessions",), "open connections for session keys", _asking(views.sessions)),
     Command(("device",), "the devices, or one in full", _asking(views.device),
             (Argument(("name",), "a device's name", {"metavar": "DEVICE", "nargs": "?"}),)),

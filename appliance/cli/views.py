@@ -1,4 +1,4 @@
-"""status, links, store, sessions, device: what the units say, in tables."""
+"""status, links, store, routes, sessions, device: what the units say, in tables."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ LINKS = [
     Column("STORE", lambda row: text(row, "store_state")),
     Column("STORED", lambda row: size(row.get("stored_bytes", 0)), right=True, spare=1),
     Column("KEY RATE", lambda row: rate(row.get("key_rate_bps")), right=True, spare=1),
+    Column("LOAD", lambda row: percent(row.get("load")), right=True, spare=2),
     Column("DELIVERED", lambda row: size(row.get("delivered_key_bytes", 0)), right=True, spare=4),
     Column("ALARMS", _alarms, spare=3),
     Column("CAUSE", lambda row: text(row, "cause"), spare=5),
@@ -40,6 +41,15 @@ STORE = [
     Column("SPENT", lambda row: size(sum(row.get("spent_bytes", {}).values())), right=True, spare=3),
     Column("RECORDS", lambda row: text(row, "log_records"), right=True, spare=5),
     Column("EPOCH", lambda row: text(row, "epoch"), right=True, spare=6),
+]
+
+ROUTES = [
+    Column("DESTINATION", lambda row: text(row, "prefix")),
+    Column("LINK", lambda row: text(row, "link")),
+    Column("COST", lambda row: text(row, "cost"), right=True),
+    Column("USE", lambda row: text(row, "use")),
+    Column("LOAD", lambda row: percent(row.get("load")), right=True, spare=1),
+    Column("STATE", lambda row: text(row, "state"), spare=2),
 ]
 
 SESSIONS = [
@@ -111,6 +121,31 @@ def store(node: Node, screen: Screen, options: Namespace) -> int:
     rows = node.ask("dataplane", "status")["links"]
     screen.answer(rows, lambda: screen.table(STORE, rows, "There are no links."))
     return 0
+
+
+def routes(node: Node, screen: Screen, options: Namespace) -> int:
+    answer = node.ask("dataplane", "routes")
+    loads = {link["name"]: link for link in node.ask("dataplane", "status")["links"]}
+    rows = [row for route in answer["routes"] for row in _ways(route, loads)]
+    screen.answer(answer, lambda: screen.table(ROUTES, rows, "There are no routes."))
+    return 0
+
+
+def _ways(route: dict[str, Any], links: dict[str, dict[str, Any]]) -> list[Row]:
+    """A row per way; the destination stands in the first."""
+    if route["local"]:
+        return [{"prefix": route["prefix"], "link": "here"}]
+    return [
+        {
+            "prefix": route["prefix"] if position == 0 else "",
+            "link": way["link"],
+            "cost": way["cost"],
+            "use": "best" if position == 0 else "alternate" if way["loop_free"] else "never",
+            "load": links.get(way["link"], {}).get("load"),
+            "state": links.get(way["link"], {}).get("state"),
+        }
+        for position, way in enumerate(route["ways"])
+    ]
 
 
 def sessions(node: Node, screen: Screen, options: Namespace) -> int:

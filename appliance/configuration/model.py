@@ -52,9 +52,23 @@ class LinkConfig:
     rto_s: float
     rto_max_s: float
     give_up_tries: int
+    load_window: float
+    load_critical: float
+    load_store_s: float
+    queue_mark_packets: int
     devices: tuple[DeviceConfig, ...]
     network: IPv4Network | None = None  # None: no routing over this link
     area: IPv4Address | None = None  # None: that of the node
+
+
+@dataclass(frozen=True)
+class ForwardingConfig:
+    """How session-key packets are forwarded."""
+
+    overload: str  # "default-link" or "drop"
+    default_link: str | None
+    reports_per_s: float
+    reports_at_once: int
 
 
 @dataclass(frozen=True)
@@ -117,6 +131,7 @@ class NodeConfig:
     state_directory: Path
     runtime_directory: Path
     links: tuple[LinkConfig, ...]
+    forwarding: ForwardingConfig
     routes: tuple[RouteConfig, ...]
     keys: KeysConfig
     source: str = ""

@@ -17,6 +17,7 @@ from appliance.configuration.model import (
     BACKBONE,
     ClientRule,
     DeviceConfig,
+    ForwardingConfig,
     KeysConfig,
     LinkConfig,
     NodeConfig,
@@ -30,6 +31,7 @@ from appliance.network.address import node_network
 BUILDERS: dict[str, type[Any]] = {
     "device": DeviceConfig,
     "link": LinkConfig,
+    "forwarding": ForwardingConfig,
     "route": RouteConfig,
     "routing": RoutingConfig,
     "client": ClientRule,
@@ -152,6 +154,9 @@ def _across(read: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[tu
         yield from _routed(read)
     names = [link.get("name") for link in raw_tables(document, "link")]
     listed = ", ".join(str(name) for name in names)
+    default = read["forwarding"].default_link if read["forwarding"] is not None else None
+    if default is not None and default not in names:
+        yield "forwarding.default_link", f"there is no link {shorten(default)}", f"links are {listed}"
     for position, route in enumerate(raw_tables(document, "route"), 1):
         if isinstance(route.get("link"), str) and route["link"] not in names:
             yield f"route number {position}", f"there is no link {shorten(route['link'])}", f"links are {listed}"
@@ -197,6 +202,7 @@ def parse(text: str, source: str = "") -> NodeConfig:
     return NodeConfig(
         **read["node"],
         links=read["link"],
+        forwarding=read["forwarding"],
         routes=read["route"],
         routing=read["routing"],
         keys=read["keys"],

@@ -171,6 +171,16 @@ LINK = Table(
         Setting("rto_s", v.duration(0.005, 60), 0.25, "First retransmission time-out.", "s"),
         Setting("rto_max_s", v.duration(0.005, 600), 4.0, "Longest retransmission time-out.", "s"),
         Setting("give_up_tries", v.integer(1, 100), 8, "Transmissions after which a packet is given up."),
+        Setting("load_window", v.fraction(1, 10_000), 20.0,
+                "The load filter's constant w, in tenths of a second: how long the load is remembered."),
+        Setting("load_critical", v.fraction(0.001, 1000), 0.9,
+                "Load from which on other links are preferred (L_cr). At 1 key is used up as fast as it comes."),
+        Setting("load_store_s", v.duration(1, 86400), 20.0,
+                "For the load, stored key above low_mark_bytes counts as key rate, spread over so long.", "s"),
+        Setting("queue_mark_packets", v.integer(1, 1 << 16),
+                Derived("three quarters of queue_packets", lambda t: max(3 * t["queue_packets"] // 4, 1)),
+                "Waiting packets from which on other links are preferred, and session key packets are dropped "
+                "when there is none."),
     ),
     (DEVICE,),
     (
@@ -178,9 +188,24 @@ LINK = Table(
         _increasing("store_mark_bytes", "low_mark_bytes", "high_mark_bytes"),
         _increasing("chunk_bytes", "buffer_bytes"), _increasing("window_bytes", "buffer_bytes"),
         _increasing("keepalive_s", "dead_after_s"),
-        _increasing("ack_delay_s", "rto_s", "rto_max_s"), _ends_differ,
+        _increasing("ack_delay_s", "rto_s", "rto_max_s"),
+        _increasing("queue_mark_packets", "queue_packets"), _ends_differ,
     ),
     needed=True,
+)  # fmt: skip
+
+FORWARDING = Table(
+    "forwarding", "forwarding", False,
+    "How session-key packets are forwarded when links are loaded, and what their senders are told.",
+    (
+        Setting("overload", v.choice("default-link", "drop"), "default-link",
+                "What becomes of a packet when the load of all links that it may take is critical: sent nevertheless, "
+                "by default_link if that leads there, else by the cheapest link; or dropped."),
+        Setting("default_link", v.name, None, "The link preferred when all are overloaded."),
+        Setting("reports_per_s", v.fraction(0.001, 10_000), 10.0,
+                "ICMP errors about dropped packets, at most so many a second; each costs key.", "1/s"),
+        Setting("reports_at_once", v.integer(1, 1000), 10, "ICMP errors that may be sent at once."),
+    ),
 )  # fmt: skip
 
 ROUTE = Table(
@@ -272,4 +297,4 @@ ROUTING = Table(
     rules=(_increasing("hello_interval_s", "dead_interval_s"),),
 )  # fmt: skip
 
-TABLES = (NODE, LINK, ROUTE, ROUTING, KEYS)
+TABLES = (NODE, LINK, FORWARDING, ROUTE, ROUTING, KEYS)

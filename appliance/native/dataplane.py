@@ -14,6 +14,7 @@ from ipaddress import IPv4Address
 from typing import Any, NamedTuple
 
 from appliance.native import check, ffi, lib
+from appliance.native.forward import NetworkDrop, OverloadPolicy, Way
 from appliance.native.keymem import KeyMemory
 from appliance.native.link import Direction, LinkParams, LinkStats, Verdict, params_fields, stats_from
 
@@ -37,28 +38,12 @@ class PuntKind(IntEnum):
     CHANNEL_LOST = 5
 
 
-class NetworkDrop(IntEnum):
-    """enum qbb_network_drop."""
+class LinkLoad(NamedTuple):
+    """How loaded a link is: L of equation 1 against L_cr; 1 means that key is used up as fast as it comes."""
 
-    SHORT = 0
-    VERSION = 1
-    CHECKSUM = 2
-    TTL = 3
-    NO_ROUTE = 4
-    LINK_DOWN = 5
-    RING_FULL = 6
-    SOURCE = 7
-    PUNT_FULL = 8
-    RING_MALFORMED = 9
-    RANDOM = 10
-
-
-class Route(NamedTuple):
-    """link -1: this node itself."""
-
-    prefix: int
-    prefix_bits: int
-    link: int
+    load: float
+    critical: float
+    supply_words_s: float
 
 
 class FingerprintShelf:
@@ -253,15 +238,41 @@ class DataPlane:
 
     # --- the node ----------------------------------------------------------------------------------------------------
 
-    def set_routes(self, routes: Sequence[Route]) -> None:
-        """Longest prefix first; swapped whole."""
-        rows = [(prefix, (0xFFFFFFFF << (32 - bits)) & 0xFFFFFFFF, link) for prefix, bits, link in routes]
-        check(lib.qbb_dataplane_set_routes(self._dp, ffi.new("qbb_route[]", rows), len(rows)), "routes")
+    def set_table(self, ways: Sequence[Way], hold_s: float = 0.0) -> None:
+        """The whole routing table, sorted by prefix, then bits, preferred ways first; swapped at once. For
+        ``hold_s`` only best ways are taken. Raises OSError for a table out of order."""
+        rows = ffi.new("qbb_way[]", [way.fields() for way in ways])
+        check(lib.qbb_dataplane_set_table(self._dp, rows, len(ways), int(hold_s * 1e9)), "routing table")
+
+    def set_overload(self, policy: OverloadPolicy, default_link: int = -1) -> None:
+        check(lib.qbb_dataplane_set_overload(self._dp, policy, default_link), "overload policy")
+
+    def set_link_policy(self, link: int, window: float, critical: float, queue_mark_packets: int) -> None:
+        """w and L_cr; the load starts from zero. Raises OSError when they are impossible."""
+        result = lib.qbb_dataplane_set_link_policy(self._dp, link, window, critical, queue_mark_packets)
+        check(result, "policy of a link")
+
+    def set_supply(self, link: int, words_s: float) -> None:
+        """What the link can carry, in key words a second."""
+        check(lib.qbb_dataplane_set_supply(self._dp, link, words_s), "supply of a link")
+
+    def link_load(self, link: int) -> LinkLoad:
+        load = ffi.new("qbb_load *")
+        check(lib.qbb_dataplane_link_load(self._dp, link, load), "link")
+        return LinkLoad(load.load, load.critical, load.supply_words_s)
+
+    def set_report_rate(self, per_s: float, at_once: int) -> None:
+        """How many dropped packets are punted for ICMP errors."""
+        check(lib.qbb_dataplane_set_report_rate(self._dp, int(1e9 / per_s), at_once), "rate of reports")
+
+    def originate(self, packet: bytes) -> bool:
+        """A whole QKDNL packet of this node without key in it (ICMP); False when it was dropped, and counted."""
+        return bool(lib.qbb_dataplane_originate(self._dp, packet, len(packet)))
 
     def set_ring(self, rings: Any, to_keys_fd: int, from_keys_fd: int) -> None:
         check(lib.qbb_dataplane_set_ring(self._dp, rings, to_keys_fd, from_keys_fd), "ring")
 
     def network_drops(self) -> dict[str, int]:
-        counts = ffi.new("uint64_t[16]")
+        counts = ffi.new("uint64_t[32]")
         lib.qbb_dataplane_network_drops(self._dp, counts)
         return {drop.name.lower(): counts[drop] for drop in NetworkDrop if counts[drop]}

@@ -12,7 +12,11 @@ dataplane "status":
         "store_state": "charging"|"ready"|"low"|"exhausted"|"quarantined",
         "stored_bytes", "common_bytes", "pickup_bytes", "out_bytes", "in_bytes", "key_rate_bps",
         "log_records", "epoch", "devices": [{"name", "state", "qber", "rate_bps", "alarm": TEXT or null}],
-        "counters": {drop reason: n}, "spent_bytes": {cause: n}, "delivered_key_bytes"}]}
+        "counters": {drop reason: n}, "spent_bytes": {cause: n}, "delivered_key_bytes",
+        "load", "load_critical": L of equation 1 and L_cr, "carries_bps": what load 1 is}],
+     "network_drops": {reason: n}, "icmp": {"sent": n, "received": {kind: n}}}
+dataplane "routes": {"routes": [{"prefix", "local": here?, "ways": [{"link", "cost", "loop_free"}], best first}],
+     "overload", "default_link"}.
 dataplane "discard" link=NAME: the operator discards a quarantined store; {"discarded_bytes"}. Refused when
     the store is not quarantined.
 device "status": the dictionary of appliance.services.device.Service.status.

@@ -15,11 +15,12 @@ from typing import Any
 from appliance import config
 from appliance.config import NodeConfig
 from appliance.native import keymem
-from appliance.native.dataplane import DataPlane, Punt, PuntKind, Route
+from appliance.native.dataplane import DataPlane, Punt, PuntKind
 from appliance.q3p.link import Mode
 from appliance.services import journal, notify, startup
 from appliance.services.control import ControlServer, Refused
 from appliance.services.deviceport import DevicePort
+from appliance.services.forwarding import ForwardingUnit
 from appliance.services.linkchannel import LinkChannel
 from appliance.services.linkunit import LinkUnit
 from appliance.services.ringport import RingPort
@@ -27,7 +28,6 @@ from appliance.services.runtime import Loop
 
 MOST_PUNTS = 256  # handled in one go, so that devices and commands get their turn
 STATUS_INTERVAL_S = 5.0
-LOCAL = -1
 
 
 class DataPlaneService:
@@ -43,13 +43,17 @@ class DataPlaneService:
         self._channel_causes: dict[str, str] = {}
         for link in node.links:
             self._add(link)
-        self._plane.set_routes(self._routes())
+        self.forwarding = ForwardingUnit(loop, self._plane, node, self._links)
         self._plane.start()
         loop.watch(self._plane.punt_fd, self._punts)
         by_name = {unit.config.name: unit for unit in self._links}
         self._devices = DevicePort(loop, node.device_socket, by_name)
         self._ring = RingPort(loop, node.ring_socket, self._plane, str(node.address), self._describe)
-        handlers = {"status": lambda arguments: self.status(), "discard": self._discard}
+        handlers = {
+            "status": lambda arguments: self.status(),
+            "discard": self._discard,
+            "routes": lambda arguments: self.forwarding.routes(),
+        }
         self._control = ControlServer(loop, node.control_socket("dataplane"), handlers)
         loop.every(STATUS_INTERVAL_S, lambda: notify.status(self._summary()))
 
@@ -69,17 +73,6 @@ class DataPlaneService:
 
         self._links.append(unit)
         self._channels.append(LinkChannel(self._loop, self._plane, unit.index, link, unit.settings.master, failed))
-
-    def _routes(self) -> list[Route]:
-        """Own address, neighbours, configured routes; longest prefix first."""
-        index = {unit.config.name: unit.index for unit in self._links}
-        routes = [Route(int(self._node.address), 32, LOCAL)]
-        routes += [Route(int(unit.config.peer), 32, unit.index) for unit in self._links]
-        routes += [
-            Route(int(route.prefix.network_address), route.prefix.prefixlen, index[route.link])
-            for route in self._node.routes
-        ]
-        return sorted(routes, key=lambda route: -route.prefix_bits)
 
     def start(self) -> None:
         for unit, channel in zip(self._links, self._channels, strict=True):
@@ -109,6 +102,8 @@ class DataPlaneService:
             unit.hello(punt.clear)
         elif punt.kind is PuntKind.CONTROL:
             unit.control(punt)
+        elif punt.kind is PuntKind.NETWORK:
+            self.forwarding.punt(punt)
         elif punt.kind is PuntKind.ALARM:
             name = unit.config.name
             journal.write("clear-mismatch", f"link {name}: a genuine packet was padded in the wrong place", link=name)
@@ -133,9 +128,7 @@ class DataPlaneService:
             }
             for unit in self._links
         ]
-        routes = [{"prefix": f"{unit.config.peer}/32", "link": unit.config.name} for unit in self._links]
-        routes += [{"prefix": str(route.prefix), "link": route.link} for route in self._node.routes]
-        return {"type": "links", "links": links, "routes": routes}
+        return {"type": "links", "links": links, "routes": self.forwarding.preferred_links()}
 
     def _summary(self) -> str:
         usable = sum(unit.machine.usable for unit in self._links)
@@ -144,7 +137,7 @@ class DataPlaneService:
     def status(self) -> dict[str, Any]:
         links = []
         for unit in self._links:
-            shown = unit.status()
+            shown = unit.status() | self.forwarding.link_status(unit)
             shown["cause"] = self._channel_causes.get(unit.config.name) or shown["cause"]
             links.append(shown)
         return {
@@ -154,6 +147,7 @@ class DataPlaneService:
             "memory": keymem.kind(),
             "hash": self._plane.hash_name,
             "network_drops": self._plane.network_drops(),
+            "icmp": self.forwarding.icmp(),
             "links": links,
         }
 

@@ -182,8 +182,8 @@ static plane_relay start_plane(void)
     p.out = (test_end){p.plane, qbb_dataplane_add_link(p.plane, &to_c, BUFFER_WORDS)};
     CHECK(p.in.link >= 0 && p.out.link >= 0);
     CHECK_EQUAL(qbb_dataplane_set_usable(p.plane, p.out.link, 1), 0);
-    qbb_route route = {C, ~0u, p.out.link};
-    CHECK_EQUAL(qbb_dataplane_set_routes(p.plane, &route, 1), 0);
+    qbb_way way = {.prefix = C, .bits = 32, .flags = QBB_WAY_BEST, .link = (int16_t)p.out.link};
+    CHECK_EQUAL(qbb_dataplane_set_table(p.plane, &way, 1, 0), 0);
     connected_pair(SOCK_DGRAM, first);
     connected_pair(SOCK_DGRAM, second);
     widen(first);

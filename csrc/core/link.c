@@ -200,6 +200,11 @@ int qbb_link_submit(qbb_link *link, uint16_t channel, uint8_t command, uint8_t p
     return -reason;
 }
 
+uint32_t qbb_link_waiting(const qbb_link *link)
+{
+    return link->queue.waiting;
+}
+
 void qbb_link_read_stats(const qbb_link *link, qbb_link_stats *stats)
 {
     *stats = link->stats;

@@ -117,6 +117,8 @@ enum qbb_verdict qbb_link_receive(qbb_link *link, uint64_t now_ns, const uint8_t
 size_t qbb_link_poll(qbb_link *link, uint64_t now_ns, uint8_t *out);
 /* When qbb_link_poll may have something without new input; UINT64_MAX for never. */
 uint64_t qbb_link_deadline(const qbb_link *link);
+/* Packets waiting to be sealed. */
+uint32_t qbb_link_waiting(const qbb_link *link);
 void qbb_link_read_stats(const qbb_link *link, qbb_link_stats *stats);
 /* cffi:end */
 #endif

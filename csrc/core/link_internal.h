@@ -49,12 +49,6 @@ typedef struct {
     const uint8_t *pad_a;
 } qbb_outgoing;
 
-/* Key words that a payload with so many padded bytes takes. */
-static inline uint64_t qbb_span_words(size_t padded_bytes)
-{
-    return (padded_bytes + 7) / 8 + QBB_TAG_WORDS;
-}
-
 /* May a packet of this priority take `words` now? Enough key (above the reserve, if it is not control), and not too far
  * ahead of the oldest packet that the peer may still need. Acknowledgements and SKIPs (priority QBB_PRIORITY_ACK, urgent)
  * may use the window's last eighth: if everybody could, two ends might both fill their windows and then find no room for

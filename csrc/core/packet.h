@@ -39,6 +39,12 @@ typedef struct {
 } qbb_header;
 /* cffi:end */
 
+/* Key words that a packet with so many padded bytes takes: its pad, and the mask of its tag. */
+static inline uint64_t qbb_span_words(size_t padded_bytes)
+{
+    return (padded_bytes + 7) / 8 + QBB_TAG_BYTES / 8;
+}
+
 void qbb_header_write(uint8_t out[QBB_HEADER_BYTES], const qbb_header *header);
 void qbb_header_read(qbb_header *header, const uint8_t in[QBB_HEADER_BYTES]);
 #endif

@@ -3,7 +3,7 @@
 #include "dataplane.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +18,9 @@
 #include "wipe.h"
 
 #define ALIGN 64
+/* Until control says otherwise: no link is ever overloaded, queues may fill. */
+#define REPORT_INTERVAL_NS 100000000
+#define REPORTS_AT_ONCE 10
 
 static void wake(qbb_dataplane *dp)
 {
@@ -26,8 +29,7 @@ static void wake(qbb_dataplane *dp)
     (void)n;
 }
 
-/* The link, with the mutex held; NULL, without it, when there is no such link. */
-static qbb_plane_link *take(qbb_dataplane *dp, int link)
+qbb_plane_link *qbb_plane_take(qbb_dataplane *dp, int link)
 {
     pthread_mutex_lock(&dp->mutex);
     if (link >= 0 && link < dp->link_count)
@@ -36,13 +38,13 @@ static qbb_plane_link *take(qbb_dataplane *dp, int link)
     return NULL;
 }
 
-static int release(qbb_dataplane *dp, int result)
+int qbb_plane_release(qbb_dataplane *dp, int result)
 {
     pthread_mutex_unlock(&dp->mutex);
     return result;
 }
 
-static int release_and_wake(qbb_dataplane *dp, int result)
+int qbb_plane_release_and_wake(qbb_dataplane *dp, int result)
 {
     pthread_mutex_unlock(&dp->mutex);
     wake(dp);
@@ -64,7 +66,8 @@ qbb_dataplane *qbb_dataplane_new(uint32_t node_address)
         return NULL;
     pthread_mutex_init(&dp->mutex, NULL);
     pthread_mutex_init(&dp->loading, NULL);
-    dp->address = node_address;
+    dp->forwarding = (qbb_forwarding){.address = node_address, .default_link = -1};
+    dp->reports = (qbb_bucket){.interval_ns = REPORT_INTERVAL_NS, .burst = REPORTS_AT_ONCE};
     dp->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     dp->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     dp->punt_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -109,8 +112,8 @@ void qbb_dataplane_free(qbb_dataplane *dp)
     qbb_keymem_unmap(dp->secret, sizeof *dp->secret, 0);
     qbb_keymem_unmap(dp->room, dp->room_bytes, 0);
     free(dp->received);
-    free(dp->routes);
     pthread_mutex_destroy(&dp->loading);
+    free(dp->table_memory);
     pthread_mutex_destroy(&dp->mutex);
     free(dp);
 }
@@ -140,7 +143,7 @@ int qbb_dataplane_stop(qbb_dataplane *dp)
         return 0;
     pthread_mutex_lock(&dp->mutex);
     dp->stop = 1;
-    release_and_wake(dp, 0);
+    qbb_plane_release_and_wake(dp, 0);
     int error = pthread_join(dp->thread, NULL);
     dp->running = 0;
     return -error;
@@ -157,13 +160,13 @@ int qbb_dataplane_next_punt(qbb_dataplane *dp, qbb_punt *punt)
 {
     pthread_mutex_lock(&dp->mutex);
     if (dp->punt_head == dp->punt_tail)
-        return release(dp, 0);
+        return qbb_plane_release(dp, 0);
     qbb_punt *first = &dp->secret->punts[dp->punt_tail++ % QBB_PUNTS];
     size_t bytes = offsetof(qbb_punt, bytes) + first->length;
     memcpy(punt, first, bytes);
     qbb_wipe(first, bytes);
     dp->punts_waiting[punt->kind]--;
-    return release(dp, 1);
+    return qbb_plane_release(dp, 1);
 }
 
 /* Links and their channels. */
@@ -171,6 +174,8 @@ int qbb_dataplane_next_punt(qbb_dataplane *dp, qbb_punt *punt)
 static int map_link(qbb_plane_link *link, const qbb_link_params *params, uint64_t buffer_words)
 {
     size_t plain_bytes = (qbb_link_plain_bytes(params) + ALIGN - 1) / ALIGN * ALIGN;
+    qbb_load_init(&link->load, 1, INFINITY);
+    link->queue_mark = params->queue_slots;
     link->secret_bytes = qbb_link_secret_bytes(params);
     link->buffer_bytes = buffer_words * 8;
     if (link->secret_bytes == 0 || plain_bytes == 0 || buffer_words == 0 || buffer_words > UINT32_MAX)
@@ -196,9 +201,9 @@ int qbb_dataplane_add_link(qbb_dataplane *dp, const qbb_link_params *params, uin
         pthread_mutex_lock(&dp->mutex);
         if (dp->link_count < QBB_LINKS_MAX) {
             dp->links[dp->link_count] = link;
-            return release(dp, dp->link_count++);
+            return qbb_plane_release(dp, dp->link_count++);
         }
-        result = release(dp, -ENOSPC);
+        result = qbb_plane_release(dp, -ENOSPC);
     }
     free_link(link);
     return result;
@@ -212,7 +217,7 @@ int qbb_dataplane_set_channel(qbb_dataplane *dp, int index, enum qbb_channel_kin
         return -errno;
     if (kind != QBB_CHANNEL_NONE && type != wanted)
         return -EPROTOTYPE;
-    qbb_plane_link *link = take(dp, index);
+    qbb_plane_link *link = qbb_plane_take(dp, index);
     if (link == NULL)
         return -EINVAL;
     if (link->change.pending && link->change.kind != QBB_CHANNEL_NONE)
@@ -222,7 +227,7 @@ int qbb_dataplane_set_channel(qbb_dataplane *dp, int index, enum qbb_channel_kin
     link->change.fd = fd;
     link->kind = kind;
     link->hellos = 0;
-    return release_and_wake(dp, 0);
+    return qbb_plane_release_and_wake(dp, 0);
 }
 
 int qbb_dataplane_send_hello(qbb_dataplane *dp, int index, const uint8_t *packet, size_t length)
@@ -233,15 +238,15 @@ int qbb_dataplane_send_hello(qbb_dataplane *dp, int index, const uint8_t *packet
     qbb_header_read(&header, packet);
     if (header.length != length || header.authenticated || header.encrypted || header.command != QBB_COMMAND_HELLO)
         return -EINVAL;
-    qbb_plane_link *link = take(dp, index);
+    qbb_plane_link *link = qbb_plane_take(dp, index);
     if (link == NULL)
         return -EINVAL;
     if (link->kind == QBB_CHANNEL_NONE)
-        return release(dp, -ENOTCONN);
+        return qbb_plane_release(dp, -ENOTCONN);
     if (link->hellos == QBB_HELLOS)
-        return release(dp, -EAGAIN);
+        return qbb_plane_release(dp, -EAGAIN);
     memcpy(link->hello[link->hellos++], packet, length);
-    return release_and_wake(dp, 0);
+    return qbb_plane_release_and_wake(dp, 0);
 }
 
 /* Key and packets of a link. */
@@ -249,38 +254,38 @@ int qbb_dataplane_send_hello(qbb_dataplane *dp, int index, const uint8_t *packet
 int qbb_dataplane_begin(qbb_dataplane *dp, int index, uint64_t epoch, const uint8_t out_half[QBB_SLOT_HALF_BYTES],
     const uint8_t in_half[QBB_SLOT_HALF_BYTES])
 {
-    qbb_plane_link *link = take(dp, index);
+    qbb_plane_link *link = qbb_plane_take(dp, index);
     if (link == NULL)
         return -EINVAL;
     qbb_link_begin(link->engine, epoch, out_half, in_half);
     link->discard = 1;
-    return release_and_wake(dp, 0);
+    return qbb_plane_release_and_wake(dp, 0);
 }
 
 int qbb_dataplane_end(qbb_dataplane *dp, int index)
 {
-    qbb_plane_link *link = take(dp, index);
+    qbb_plane_link *link = qbb_plane_take(dp, index);
     if (link == NULL)
         return -EINVAL;
     qbb_link_end(link->engine);
     link->discard = 1;
-    return release(dp, 0);
+    return qbb_plane_release(dp, 0);
 }
 
 /* Copies a chunk to its place. Room is taken and filled under one hold of the mutex, so no epoch can end in between. */
 static int put_key(qbb_dataplane *dp, int index, enum qbb_direction direction, const uint8_t *bytes, size_t length)
 {
-    qbb_plane_link *link = take(dp, index);
+    qbb_plane_link *link = qbb_plane_take(dp, index);
     if (link == NULL)
         return -EINVAL;
     if (!qbb_link_running(link->engine))
-        return release(dp, -ENOTCONN);
+        return qbb_plane_release(dp, -ENOTCONN);
     uint8_t *place = qbb_link_reserve(link->engine, direction, length / 8);
     if (place == NULL)
-        return release(dp, -ENOBUFS);
+        return qbb_plane_release(dp, -ENOBUFS);
     memcpy(place, bytes, length);
     qbb_link_commit(link->engine, direction, length / 8);
-    return release_and_wake(dp, 0);
+    return qbb_plane_release_and_wake(dp, 0);
 }
 
 /* Key memory for one chunk on its way from its file. It is kept: to map secret memory costs tens of microseconds a page,
@@ -317,30 +322,30 @@ int qbb_dataplane_load(qbb_dataplane *dp, int index, enum qbb_direction directio
 
 int qbb_dataplane_close_below(qbb_dataplane *dp, int index, enum qbb_direction direction, uint64_t word)
 {
-    qbb_plane_link *link = take(dp, index);
+    qbb_plane_link *link = qbb_plane_take(dp, index);
     if (link == NULL)
         return -EINVAL;
     qbb_link_close_below(link->engine, direction, word);
-    return release(dp, 0);
+    return qbb_plane_release(dp, 0);
 }
 
 int qbb_dataplane_allow(qbb_dataplane *dp, int index, unsigned priority)
 {
-    qbb_plane_link *link = take(dp, index);
+    qbb_plane_link *link = qbb_plane_take(dp, index);
     if (link == NULL)
         return -EINVAL;
     qbb_link_allow(link->engine, priority);
-    return release_and_wake(dp, 0);
+    return qbb_plane_release_and_wake(dp, 0);
 }
 
 int qbb_dataplane_submit(qbb_dataplane *dp, int index, uint16_t channel, uint8_t command, uint8_t priority, int reliable,
     const uint8_t *payload, size_t length, size_t clear)
 {
-    qbb_plane_link *link = take(dp, index);
+    qbb_plane_link *link = qbb_plane_take(dp, index);
     if (link == NULL)
         return -EINVAL;
     int result = qbb_link_submit(link->engine, channel, command, priority, reliable, payload, length, clear, NULL);
-    return release_and_wake(dp, result);
+    return qbb_plane_release_and_wake(dp, result);
 }
 
 int qbb_dataplane_submit_offer(qbb_dataplane *dp, int index, uint8_t priority, const uint8_t *clear, size_t clear_length,
@@ -368,66 +373,9 @@ int qbb_dataplane_submit_offer(qbb_dataplane *dp, int index, uint8_t priority, c
 
 int qbb_dataplane_stats(qbb_dataplane *dp, int index, qbb_link_stats *stats)
 {
-    qbb_plane_link *link = take(dp, index);
+    qbb_plane_link *link = qbb_plane_take(dp, index);
     if (link == NULL)
         return -EINVAL;
     qbb_link_read_stats(link->engine, stats);
-    return release(dp, 0);
-}
-
-/* Traffic of the network. */
-
-int qbb_dataplane_set_routes(qbb_dataplane *dp, const qbb_route *routes, size_t count)
-{
-    qbb_route *copy = count != 0 ? malloc(count * sizeof *copy) : NULL;
-    if (count != 0 && copy == NULL)
-        return -ENOMEM;
-    if (count != 0)
-        memcpy(copy, routes, count * sizeof *copy);
-    pthread_mutex_lock(&dp->mutex);
-    for (size_t i = 0; i < count; i++)
-        if (copy[i].link < -1 || copy[i].link >= dp->link_count || copy[i].prefix & ~copy[i].mask
-            || (i > 0 && copy[i].mask > copy[i - 1].mask)) {
-            free(copy);
-            return release(dp, -EINVAL);
-        }
-    free(dp->routes);
-    dp->routes = copy;
-    dp->route_count = count;
-    return release(dp, 0);
-}
-
-int qbb_dataplane_set_usable(qbb_dataplane *dp, int index, int usable)
-{
-    qbb_plane_link *link = take(dp, index);
-    if (link == NULL)
-        return -EINVAL;
-    link->usable = usable != 0;
-    return release(dp, 0);
-}
-
-int qbb_dataplane_set_ring(qbb_dataplane *dp, void *rings, int to_keys_fd, int from_keys_fd)
-{
-    pthread_mutex_lock(&dp->mutex);
-    if (dp->rings != NULL)
-        epoll_ctl(dp->epoll_fd, EPOLL_CTL_DEL, dp->from_keys_fd, NULL);
-    dp->rings = NULL;
-    if (rings == NULL)
-        return release(dp, 0);
-    /* Reading it must never make the thread wait: two readers, or a wrong peer, may have emptied it. */
-    int flags = fcntl(from_keys_fd, F_GETFL);
-    if (flags < 0 || fcntl(from_keys_fd, F_SETFL, flags | O_NONBLOCK) != 0
-        || watch_eventfd(dp, from_keys_fd, QBB_WATCH_RING) != 0)
-        return release(dp, -errno);
-    dp->rings = rings;
-    dp->to_keys_fd = to_keys_fd;
-    dp->from_keys_fd = from_keys_fd;
-    return release(dp, 0);
-}
-
-int qbb_dataplane_network_drops(qbb_dataplane *dp, uint64_t out[16])
-{
-    pthread_mutex_lock(&dp->mutex);
-    memcpy(out, dp->drops, sizeof dp->drops);
-    return release(dp, 0);
+    return qbb_plane_release(dp, 0);
 }

@@ -5,20 +5,17 @@
  * when the punt descriptor (eventfd) is readable. */
 #ifndef QBB_DATAPLANE_H
 #define QBB_DATAPLANE_H
+#include "forward.h"
 #include "link.h"
+#include "load.h"
 
 /* cffi:begin */
 enum qbb_channel_kind { QBB_CHANNEL_NONE, QBB_CHANNEL_UDP, QBB_CHANNEL_TCP };
 /* hello: an unsealed packet, whole. control: channel 0. network: QKDNL that is not for the keys service: ICMP, channel 2, and
- * the clear part of packets dropped for QBB_NET_TTL or QBB_NET_NO_ROUTE, which may deserve an ICMP error (`reason`). device:
+ * the clear part of dropped packets that deserve an ICMP error (`reason`; qbb_forward_reportable), so many a second. device:
  * channels from 16 up. alarm: QBB_DROP_CLEAR. channel_lost: a TCP channel ended. */
 enum qbb_punt_kind { QBB_PUNT_HELLO, QBB_PUNT_CONTROL, QBB_PUNT_NETWORK, QBB_PUNT_DEVICE, QBB_PUNT_ALARM,
     QBB_PUNT_CHANNEL_LOST };
-/* QKDNL drops in the data plane, beside each link's own verdicts. */
-enum qbb_network_drop { QBB_NET_SHORT, QBB_NET_VERSION, QBB_NET_CHECKSUM, QBB_NET_TTL, QBB_NET_NO_ROUTE,
-    QBB_NET_LINK_DOWN, QBB_NET_RING_FULL, QBB_NET_SOURCE, QBB_NET_PUNT_FULL, QBB_NET_RING_MALFORMED, QBB_NET_RANDOM,
-    QBB_NET_DROPS };
-
 typedef struct qbb_dataplane qbb_dataplane;
 
 /* In key memory, because the part behind `clear` may be secret (fingerprints): Python copies the clear part only. */
@@ -66,15 +63,27 @@ int qbb_dataplane_submit_offer(qbb_dataplane *dp, int link, uint8_t priority, co
     const uint8_t h[16], int dir_fd, const char *const *names, const size_t *lengths, size_t count);
 int qbb_dataplane_stats(qbb_dataplane *dp, int link, qbb_link_stats *stats);
 
-/* Route table, swapped whole: sorted by the caller, longest prefix first; of several routes with one prefix the first usable
- * one is taken. link -1: this node itself. */
-typedef struct { uint32_t prefix, mask; int32_t link; } qbb_route;
-int qbb_dataplane_set_routes(qbb_dataplane *dp, const qbb_route *routes, size_t count);
+/* The routing table, swapped whole while packets flow (table.h says how it is sorted). For hold_ns only best ways are
+ * taken: until the other nodes have made their tables as well, alternates may lead in circles. -EINVAL for a table that is
+ * not in order: the old one stays. */
+int qbb_dataplane_set_table(qbb_dataplane *dp, const qbb_way *ways, size_t count, uint64_t hold_ns);
+/* What happens when all ways are overloaded. default_link: preferred then, or -1. */
+int qbb_dataplane_set_overload(qbb_dataplane *dp, enum qbb_overload_policy policy, int default_link);
+/* A link's load filter (w, L_cr; starts anew), and how many packets its queue may hold before other links are preferred. */
+int qbb_dataplane_set_link_policy(qbb_dataplane *dp, int link, double window, double critical, uint32_t queue_mark);
+/* What the link can carry, in key words a second: its key rate, and of its store what is to spare. */
+int qbb_dataplane_set_supply(qbb_dataplane *dp, int link, double words_s);
+int qbb_dataplane_link_load(qbb_dataplane *dp, int link, qbb_load *load);
+/* At most so many dropped packets are told to control for ICMP errors: `burst` at once, one each interval_ns. */
+int qbb_dataplane_set_report_rate(qbb_dataplane *dp, uint64_t interval_ns, uint64_t burst);
+/* Sends a whole QKDNL packet of this node that has nothing to pad (ICMP): 1 when a link took it, 0 when it was dropped and
+ * counted. */
+int qbb_dataplane_originate(qbb_dataplane *dp, const uint8_t *packet, size_t length);
 /* May traffic (channel 1) use the link? Set by the link machine: 1 in UP with key above the reserve. */
 int qbb_dataplane_set_usable(qbb_dataplane *dp, int link, int usable);
 /* The ring to the keys service: shared mapping and the two eventfds (to_keys is signalled by us, from_keys by them). NULL
  * ring takes it away; only after that may the caller, who keeps all three, unmap and close. */
 int qbb_dataplane_set_ring(qbb_dataplane *dp, void *rings, int to_keys_fd, int from_keys_fd);
-int qbb_dataplane_network_drops(qbb_dataplane *dp, uint64_t out[16]);
+int qbb_dataplane_network_drops(qbb_dataplane *dp, uint64_t out[32]);
 /* cffi:end */
 #endif

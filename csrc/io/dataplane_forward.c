@@ -5,21 +5,12 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "bytes.h"
 #include "dataplane_internal.h"
 #include "pad.h"
 #include "qkd.h"
 #include "wipe.h"
 
-#define CHECKSUM_AT 10
-#define TTL_AT 8
 #define PROTOCOL_AT 9
-#define SOURCE_AT 12
-#define DESTINATION_AT 16
-#define LOCAL -1
-#define NO_ROUTE -2
-/* Priorities 6 and 7 may take the last key of a link: they are control's, whatever the ToS says. */
-#define TRAFFIC_PRIORITY_MAX 5
 /* A packet dropped here still deserves an ICMP error: punted with its reason. */
 #define REASON(drop) ((uint8_t)(1 + (drop)))
 
@@ -34,7 +25,7 @@ static const uint32_t punt_share[QBB_PUNT_KINDS] = {
     [QBB_PUNT_CHANNEL_LOST] = QBB_PUNTS,
 };
 
-static void drop(qbb_dataplane *dp, enum qbb_network_drop reason)
+static void drop(qbb_dataplane *dp, unsigned reason)
 {
     dp->drops[reason]++;
 }
@@ -72,78 +63,51 @@ void qbb_plane_signal(qbb_dataplane *dp)
     dp->punted = dp->delivered = 0;
 }
 
-/* The link for a destination: LOCAL, NO_ROUTE, or the first usable route of the longest prefix (an unusable one if there
- * is no other). Routes are sorted. */
-static int route_to(const qbb_dataplane *dp, uint32_t destination)
+/* A bit per link: what its control, its queue and its load let it be used for. */
+static void refresh(qbb_dataplane *dp, int index)
 {
-    const qbb_route *found = NULL;
-    if (destination == dp->address)
-        return LOCAL;
-    for (size_t i = 0; i < dp->route_count; i++) {
-        const qbb_route *route = &dp->routes[i];
-        if (found != NULL && (route->prefix != found->prefix || route->mask != found->mask))
-            break;
-        if ((destination & route->mask) != route->prefix)
-            continue;
-        if (route->link < 0 || dp->links[route->link]->usable)
-            return route->link;
-        if (found == NULL)
-            found = route;
+    const qbb_plane_link *link = dp->links[index];
+    qbb_forwarding *f = &dp->forwarding;
+    uint64_t bit = 1ull << index;
+    f->up = link->usable && qbb_link_running(link->engine) ? f->up | bit : f->up & ~bit;
+    f->room = qbb_link_waiting(link->engine) < link->queue_mark ? f->room | bit : f->room & ~bit;
+    f->calm = qbb_load_calm(&link->load) ? f->calm | bit : f->calm & ~bit;
+}
+
+void qbb_plane_tick(qbb_dataplane *dp, uint64_t now_ns)
+{
+    dp->now_ns = now_ns;
+    dp->forwarding.alternates = now_ns >= dp->hold_until_ns;
+    for (int i = 0; i < dp->link_count; i++) {
+        qbb_load_tick(&dp->links[i]->load, now_ns);
+        refresh(dp, i);
     }
-    return found != NULL ? found->link : NO_ROUTE;
 }
 
-/* The header of a QKDNL packet, as far as it can be judged alone; QBB_NET_DROPS when it is good. */
-static enum qbb_network_drop check_header(const uint8_t *packet, size_t length)
+/* Counted; and control code is told, if an ICMP error is due: what travelled in the clear, and why. */
+static void refuse(qbb_dataplane *dp, int link, uint8_t reason, const uint8_t *packet, size_t clear)
 {
-    if (length < QBB_NETWORK_HEADER_BYTES || qbb_get16(packet + 2) != length || length > QBB_NETWORK_MTU)
-        return QBB_NET_SHORT;
-    if (packet[0] != 0x45)
-        return QBB_NET_VERSION;
-    if (qbb_checksum(packet, QBB_NETWORK_HEADER_BYTES, 0) != 0)
-        return QBB_NET_CHECKSUM;
-    return QBB_NET_DROPS;
-}
-
-static uint8_t priority_of(const uint8_t *packet)
-{
-    uint8_t precedence = packet[1] >> 5;
-    return precedence < TRAFFIC_PRIORITY_MAX ? precedence : TRAFFIC_PRIORITY_MAX;
-}
-
-/* A source that no packet from the wire can have: ourselves, nobody, loop-back, a group. */
-static int impossible_source(const qbb_dataplane *dp, uint32_t source)
-{
-    return source == dp->address || source >> 24 == 0 || source >> 24 == 127 || source >> 28 >= 0xe;
-}
-
-static void decrement_ttl(uint8_t *packet)
-{
-    packet[TTL_AT]--;
-    qbb_put16(packet + CHECKSUM_AT, 0);
-    qbb_put16(packet + CHECKSUM_AT, qbb_checksum(packet, QBB_NETWORK_HEADER_BYTES, 0));
-}
-
-/* Tells control code of a packet that went no further: what travelled in the clear, and why. */
-static void punt_dropped(qbb_dataplane *dp, int link, enum qbb_network_drop reason, const uint8_t *packet, size_t clear)
-{
-    qbb_punt head = {.kind = QBB_PUNT_NETWORK, .reason = REASON(reason), .priority = priority_of(packet),
-        .link = (uint16_t)link, .channel = QBB_CHANNEL_NETWORK, .length = (uint32_t)clear, .clear = (uint32_t)clear};
     drop(dp, reason);
+    if (!qbb_forward_reportable(reason, packet))
+        return;
+    if (!qbb_bucket_take(&dp->reports, dp->now_ns)) {
+        drop(dp, QBB_NET_PUNT_RATE);
+        return;
+    }
+    qbb_punt head = {.kind = QBB_PUNT_NETWORK, .reason = REASON(reason), .priority = qbb_forward_priority(packet),
+        .link = (uint16_t)link, .channel = QBB_CHANNEL_NETWORK, .length = (uint32_t)clear, .clear = (uint32_t)clear};
     qbb_plane_punt(dp, &head, packet, NULL);
 }
 
-/* Towards another node: still padded with pad_a, which goes along. */
-static void send_on(qbb_dataplane *dp, int out, const uint8_t *packet, size_t length, size_t clear, const uint8_t *pad_a)
+/* Towards another node: still padded with pad_a, which goes along. What the link refuses, it counts. */
+static int send_on(qbb_dataplane *dp, int out, const uint8_t *packet, size_t length, size_t clear, const uint8_t *pad_a)
 {
     qbb_plane_link *link = dp->links[out];
-    if (!link->usable || !qbb_link_running(link->engine)) {
-        drop(dp, QBB_NET_LINK_DOWN);
-        return;
-    }
-    /* A refusal is counted by the link. */
-    qbb_link_submit(link->engine, QBB_CHANNEL_NETWORK, QBB_COMMAND_DATA, priority_of(packet), 1, packet, length, clear,
-        clear < length ? pad_a : NULL);
+    qbb_load_offer(&link->load, qbb_span_words(length - clear));
+    int result = qbb_link_submit(link->engine, QBB_CHANNEL_NETWORK, QBB_COMMAND_DATA, qbb_forward_priority(packet), 1, packet,
+        length, clear, clear < length ? pad_a : NULL);
+    refresh(dp, out);
+    return result == 0;
 }
 
 /* For this node: key goes to the ring in the same pass that takes the pad off. */
@@ -164,25 +128,17 @@ static void deliver(qbb_dataplane *dp, int link, const uint8_t *packet, const qb
 /* A QKDNL packet from a neighbour; the bytes are our receive buffer's, free to change. */
 static void forward(qbb_dataplane *dp, int link, uint8_t *packet, const qbb_delivery *d)
 {
-    enum qbb_network_drop reason = check_header(packet, d->length);
-    if (reason != QBB_NET_DROPS) {
-        drop(dp, reason);
-        return;
-    }
-    if (impossible_source(dp, qbb_get32(packet + SOURCE_AT))) {
-        drop(dp, QBB_NET_SOURCE);
-        return;
-    }
-    int out = route_to(dp, qbb_get32(packet + DESTINATION_AT));
-    if (out == LOCAL)
+    qbb_decision decision = qbb_forward(&dp->forwarding, link, packet, d->length);
+    switch (decision.fate) {
+    case QBB_FATE_LOCAL:
         deliver(dp, link, packet, d);
-    else if (packet[TTL_AT] <= 1)
-        punt_dropped(dp, link, QBB_NET_TTL, packet, d->clear);
-    else if (out == NO_ROUTE)
-        punt_dropped(dp, link, QBB_NET_NO_ROUTE, packet, d->clear);
-    else {
-        decrement_ttl(packet);
-        send_on(dp, out, packet, d->length, d->clear, d->pad);
+        break;
+    case QBB_FATE_SEND:
+        qbb_forward_hop(packet);
+        send_on(dp, decision.link, packet, d->length, d->clear, d->pad);
+        break;
+    default:
+        refuse(dp, link, decision.reason, packet, d->clear);
     }
 }
 
@@ -193,10 +149,10 @@ static void punt_delivery(qbb_dataplane *dp, int link, enum qbb_punt_kind kind, 
     qbb_plane_punt(dp, &head, d->payload, d->pad);
 }
 
-void qbb_plane_receive(qbb_dataplane *dp, int link, uint64_t now_ns, uint8_t *packet, size_t length)
+void qbb_plane_receive(qbb_dataplane *dp, int link, uint8_t *packet, size_t length)
 {
     qbb_delivery *d = &dp->secret->delivery;
-    enum qbb_verdict verdict = qbb_link_receive(dp->links[link]->engine, now_ns, packet, length, d);
+    enum qbb_verdict verdict = qbb_link_receive(dp->links[link]->engine, dp->now_ns, packet, length, d);
     qbb_punt head = {.link = (uint16_t)link};
     switch (verdict) {
     case QBB_DELIVER:
@@ -224,6 +180,8 @@ void qbb_plane_receive(qbb_dataplane *dp, int link, uint64_t now_ns, uint8_t *pa
     }
 }
 
+_Static_assert(QBB_RING_SLOT_BYTES <= QBB_RANDOM_BYTES, "a packet never needs more than is drawn");
+
 /* n random bytes in key memory, each given out once; NULL when the kernel gives none. */
 static uint8_t *fresh_random(qbb_dataplane *dp, size_t n)
 {
@@ -241,24 +199,25 @@ static uint8_t *fresh_random(qbb_dataplane *dp, size_t n)
     return dp->secret->random + dp->random_left;
 }
 
-/* A packet of the keys service: from here on its key exists only as two shares, packet XOR r and r, like any relayed one. */
-static void originate(qbb_dataplane *dp, uint8_t *packet, size_t length, size_t clear)
+int qbb_plane_originate(qbb_dataplane *dp, uint8_t *packet, size_t length, size_t clear, const uint8_t *r)
 {
-    enum qbb_network_drop reason = check_header(packet, length);
-    if (reason == QBB_NET_DROPS && qbb_get32(packet + SOURCE_AT) != dp->address)
-        reason = QBB_NET_SOURCE;
-    int out = reason == QBB_NET_DROPS ? route_to(dp, qbb_get32(packet + DESTINATION_AT)) : NO_ROUTE;
-    if (reason == QBB_NET_DROPS && out < 0) /* to itself: that is no business of the network */
-        reason = QBB_NET_NO_ROUTE;
-    uint8_t *r = reason == QBB_NET_DROPS ? fresh_random(dp, length - clear) : NULL;
-    if (reason == QBB_NET_DROPS && r == NULL)
-        reason = QBB_NET_RANDOM;
-    if (reason != QBB_NET_DROPS) {
-        drop(dp, reason);
+    qbb_decision decision = qbb_forward(&dp->forwarding, QBB_WAY_LOCAL, packet, length);
+    if (decision.fate == QBB_FATE_SEND)
+        return send_on(dp, decision.link, packet, length, clear, r);
+    drop(dp, decision.reason);
+    return 0;
+}
+
+/* A packet of the keys service: from here on its key exists only as two shares, packet XOR r and r, like any relayed one. */
+static void split_and_originate(qbb_dataplane *dp, uint8_t *packet, size_t length, size_t clear)
+{
+    uint8_t *r = fresh_random(dp, length - clear);
+    if (r == NULL) {
+        drop(dp, QBB_NET_RANDOM);
         return;
     }
     qbb_pad(packet + clear, packet + clear, r, length - clear);
-    send_on(dp, out, packet, length, clear, r);
+    qbb_plane_originate(dp, packet, length, clear, r);
     qbb_wipe(r, length - clear);
 }
 
@@ -274,7 +233,7 @@ int qbb_plane_take_local(qbb_dataplane *dp)
             drop(dp, QBB_NET_RING_MALFORMED);
             continue;
         }
-        originate(dp, packet, (size_t)length, clear);
+        split_and_originate(dp, packet, (size_t)length, clear);
         qbb_wipe(packet, (size_t)length);
     }
     return 1;

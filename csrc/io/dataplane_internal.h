@@ -1,8 +1,9 @@
 /* What the files of the data plane share.
  *
- *   dataplane.c          the calls of control code: links, key, routes, ring; each takes the mutex for a moment
+ *   dataplane.c          the calls of control code about links, key and channels; each takes the mutex for a moment
+ *   dataplane_network.c  and those about forwarding: table, policies, ring
  *   dataplane_loop.c     the thread: waiting, receiving, sending
- *   dataplane_forward.c  what becomes of a packet: deliver, relay, punt or drop
+ *   dataplane_forward.c  what becomes of a packet: deliver, relay, punt or drop, as core/forward.c decides
  *   channel.c            one classical channel
  *
  * Who owns what: channels, their sockets and `received` belong to the thread while it runs; control code only leaves a
@@ -16,7 +17,6 @@
 #include "dataplane.h"
 #include "shmring.h"
 
-#define QBB_LINKS_MAX 64
 #define QBB_HELLOS 4
 #define QBB_PUNTS 256
 #define QBB_PUNT_KINDS (QBB_PUNT_CHANNEL_LOST + 1)
@@ -31,6 +31,8 @@ typedef struct {
     uint8_t *out_base, *in_base;
     size_t secret_bytes, buffer_bytes;
     int usable;
+    qbb_load load;
+    uint32_t queue_mark; /* packets */
     int discard; /* an epoch ended: what is sealed and not sent yet must not be sent */
     struct {
         int pending;
@@ -53,7 +55,6 @@ typedef struct {
 } qbb_plane_secret;
 
 struct qbb_dataplane {
-    uint32_t address;
     pthread_mutex_t mutex;
     pthread_t thread;
     int running, stop;
@@ -61,11 +62,14 @@ struct qbb_dataplane {
 
     qbb_plane_link *links[QBB_LINKS_MAX];
     int link_count;
-    qbb_route *routes;
-    size_t route_count;
+    qbb_forwarding forwarding; /* its masks and `alternates` are made anew by qbb_plane_tick */
+    void *table_memory;
+    uint64_t hold_until_ns;
+    qbb_bucket reports;
+    uint64_t now_ns;           /* of this batch */
     void *rings;
     int to_keys_fd, from_keys_fd;
-    uint64_t drops[16];
+    uint64_t drops[32];
 
     qbb_plane_secret *secret;
     size_t random_left;
@@ -85,10 +89,21 @@ static inline void *qbb_plane_ring_from_keys(const qbb_dataplane *dp)
     return (uint8_t *)dp->rings + qbb_ring_bytes();
 }
 
+uint64_t qbb_plane_clock_ns(void);
+/* The link, with the mutex held; NULL, without it, when there is no such link. */
+qbb_plane_link *qbb_plane_take(qbb_dataplane *dp, int link);
+/* Give the mutex back, and `result` to the caller; the second one lets the thread look what there is to send. */
+int qbb_plane_release(qbb_dataplane *dp, int result);
+int qbb_plane_release_and_wake(qbb_dataplane *dp, int result);
+
 /* All below: under the mutex. */
 
+/* Before each batch: its time, the links' loads, and what forwarding may use. */
+void qbb_plane_tick(qbb_dataplane *dp, uint64_t now_ns);
 /* A datagram that arrived on a link. */
-void qbb_plane_receive(qbb_dataplane *dp, int link, uint64_t now_ns, uint8_t *packet, size_t length);
+void qbb_plane_receive(qbb_dataplane *dp, int link, uint8_t *packet, size_t length);
+/* A QKDNL packet of this node; r: the other share of its key, as random as a pad. 1 when a link took it. */
+int qbb_plane_originate(qbb_dataplane *dp, uint8_t *packet, size_t length, size_t clear, const uint8_t *r);
 /* Takes up to QBB_BATCH packets of local origin from the ring; 1 when there may be more. */
 int qbb_plane_take_local(qbb_dataplane *dp);
 /* Queues a punt for control code; its bytes are `clear` bytes and then length - clear bytes XOR pad (unless NULL). Counted

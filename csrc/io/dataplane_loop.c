@@ -21,7 +21,7 @@ typedef struct {
     uint64_t until_ns; /* how long to wait at most */
 } round_state;
 
-static uint64_t clock_ns(void)
+uint64_t qbb_plane_clock_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -139,7 +139,7 @@ static int send_round(qbb_dataplane *dp, round_state *round)
     int stop = dp->stop, links = dp->link_count;
     if (!stop) {
         apply_changes(dp);
-        uint64_t now_ns = clock_ns();
+        uint64_t now_ns = qbb_plane_clock_ns();
         for (int i = 0; i < links; i++) {
             uint64_t again_ns = fill(dp->links[i], now_ns);
             round->until_ns = again_ns < round->until_ns ? again_ns : round->until_ns;
@@ -155,7 +155,7 @@ static int send_round(qbb_dataplane *dp, round_state *round)
 
 static int wait_for(qbb_dataplane *dp, struct epoll_event *events, uint64_t until_ns)
 {
-    uint64_t now_ns = until_ns == NEVER ? 0 : clock_ns();
+    uint64_t now_ns = until_ns == NEVER ? 0 : qbb_plane_clock_ns();
     uint64_t left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
     struct timespec left = {.tv_sec = (time_t)(left_ns / 1000000000), .tv_nsec = (long)(left_ns % 1000000000)};
     return epoll_pwait2(dp->epoll_fd, events, EVENTS_MAX, until_ns == NEVER ? NULL : &left, NULL);
@@ -196,9 +196,9 @@ static int receive_batch(qbb_dataplane *dp, int index)
     int more = qbb_channel_receive(&dp->links[index]->channel, received);
     if (received->count > 0) {
         pthread_mutex_lock(&dp->mutex);
-        uint64_t now_ns = clock_ns();
+        qbb_plane_tick(dp, qbb_plane_clock_ns());
         for (int i = 0; i < received->count; i++)
-            qbb_plane_receive(dp, index, now_ns, received->packet[i], received->length[i]);
+            qbb_plane_receive(dp, index, received->packet[i], received->length[i]);
         qbb_plane_signal(dp);
         pthread_mutex_unlock(&dp->mutex);
     }
@@ -212,6 +212,7 @@ static int take_local(qbb_dataplane *dp)
     pthread_mutex_lock(&dp->mutex);
     if (dp->rings != NULL)
         drain(dp->from_keys_fd);
+    qbb_plane_tick(dp, qbb_plane_clock_ns());
     int more = qbb_plane_take_local(dp);
     pthread_mutex_unlock(&dp->mutex);
     return more;

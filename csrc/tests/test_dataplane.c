@@ -152,12 +152,17 @@ static void hellos_and_control(int type)
 
 static void wait_for_drop(qbb_dataplane *plane, enum qbb_network_drop reason, uint64_t count)
 {
-    uint64_t drops[16] = {0}, deadline = test_clock_ns() + 20000 * MILLISECOND;
+    uint64_t drops[32] = {0}, deadline = test_clock_ns() + 20000 * MILLISECOND;
     while (drops[reason] < count && test_clock_ns() < deadline) {
         usleep(1000);
         qbb_dataplane_network_drops(plane, drops);
     }
     CHECK_EQUAL(drops[reason], count);
+}
+
+static qbb_way route(uint32_t prefix, uint8_t bits, int link)
+{
+    return (qbb_way){.prefix = prefix, .bits = bits, .flags = QBB_WAY_BEST, .link = (int16_t)link, .cost = 1};
 }
 
 /* A -- B -- C: keys from A's ring to C's ring, relayed by B. */
@@ -167,12 +172,13 @@ static void relay(int type)
     test_end ab = add_end(planes[0], A, B), ba = add_end(planes[1], B, A);
     test_end bc = add_end(planes[1], B, C), cb = add_end(planes[2], C, B);
     test_ring ring_a = give_ring(planes[0]), ring_c = give_ring(planes[2]);
-    qbb_route from_a[] = {{C, ~0u, ab.link}, {0x01010000, 0xffff0000, ab.link}}, to_c[] = {{C, ~0u, bc.link}, {A, ~0u, ba.link}};
-    CHECK_EQUAL(qbb_dataplane_set_routes(planes[0], from_a, 2), 0);
-    CHECK_EQUAL(qbb_dataplane_set_routes(planes[1], to_c, 2), 0);
-    qbb_route wrong[] = {{C, ~0u, 7}}, unsorted[] = {{0, 0, 0}, {C, ~0u, 0}};
-    CHECK_EQUAL(qbb_dataplane_set_routes(planes[1], wrong, 1), -EINVAL);
-    CHECK_EQUAL(qbb_dataplane_set_routes(planes[1], unsorted, 2), -EINVAL);
+    qbb_way from_a[] = {route(0x01010000, 16, ab.link), route(C, 32, ab.link)};
+    qbb_way from_b[] = {route(A, 32, ba.link), route(C, 32, bc.link)};
+    CHECK_EQUAL(qbb_dataplane_set_table(planes[0], from_a, 2, 0), 0);
+    CHECK_EQUAL(qbb_dataplane_set_table(planes[1], from_b, 2, 0), 0);
+    qbb_way wrong[] = {route(C, 32, 7)}, unsorted[] = {route(C, 32, 0), route(0, 0, 0)};
+    CHECK_EQUAL(qbb_dataplane_set_table(planes[1], wrong, 1, 0), -EINVAL);
+    CHECK_EQUAL(qbb_dataplane_set_table(planes[1], unsorted, 2, 0), -EINVAL);
     join(ab, ba, type);
     join(bc, cb, type);
     begin_epoch(ab, ba, 1, directory, "key", KEY_BYTES);

@@ -47,6 +47,7 @@ def link(name: str, peer: str, **other: Any) -> dict[str, Any]:
         "out_bytes": 65536,
         "in_bytes": 65000,
         "key_rate_bps": 12345.0,
+        "load": 0.25,
         "log_records": 77,
         "epoch": 70,
         "devices": [{"name": f"{name}-1", "state": "connected", "qber": 0.0331, "rate_bps": 1200.0, "alarm": None}],
@@ -65,6 +66,22 @@ DATAPLANE = {
     "memory": "memfd_secret",
     "hash": "vpclmul",
     "links": [link("paris", "1.1.0.5"), link("rome", "1.1.0.9", **ROME)],
+}
+ROUTES = {
+    "routes": [
+        {"prefix": "1.1.0.1/32", "local": True, "ways": []},
+        {
+            "prefix": "1.1.0.9/32",
+            "local": False,
+            "ways": [
+                {"link": "rome", "cost": 6, "loop_free": True},
+                {"link": "paris", "cost": 10, "loop_free": True},
+                {"link": "oslo", "cost": 30, "loop_free": False},
+            ],
+        },
+    ],
+    "overload": "drop",
+    "default_link": None,
 }
 KEYS = {"node": "alice", "uptime_s": 60.0, "shelf_keys": 4096, "shelf_used": 5, "source": "kernel", "clients": 1}
 SESSION = {
@@ -108,7 +125,10 @@ class Units:
         self.discarded: list[str] = []
         self._loop = Loop()
         self._servers = {
-            "dataplane": self._serve("dataplane", {"status": lambda _: DATAPLANE, "discard": self._discard}),
+            "dataplane": self._serve(
+                "dataplane",
+                {"status": lambda _: DATAPLANE, "discard": self._discard, "routes": lambda _: ROUTES},
+            ),
             "keys": self._serve("keys", {"status": lambda _: KEYS, "sessions": lambda _: {"sessions": [SESSION]}}),
             "device-paris-1": self._serve("device-paris-1", {"status": lambda _: DEVICE}),
         }

@@ -48,6 +48,17 @@ def rows(out: str) -> list[list[str]]:
     return [line.split() for line in out.splitlines() if line.strip()]
 
 
+def test_routes_show_every_way_and_what_it_is_used_for(units: Units, qbb: Run) -> None:
+    code, out, err = qbb("--config", units.config, "routes")
+    assert (code, err) == (0, "")
+    assert rows(out)[1:] == [
+        ["1.1.0.1/32", "here", "-", "-", "-", "-"],
+        ["1.1.0.9/32", "rome", "6", "best", "25.0", "%", "quarantine"],
+        ["-", "paris", "10", "alternate", "25.0", "%", "up"],
+        ["-", "oslo", "30", "never", "-", "-"],
+    ]
+
+
 def test_links_for_people(units: Units, qbb: Run) -> None:
     code, out, err = qbb("--config", units.config, "links")
     assert (code, err) == (0, "")
@@ -60,11 +71,27 @@ def test_links_for_people(units: Units, qbb: Run) -> None:
         "STORED",
         "KEY",
         "RATE",
+        "LOAD",
         "DELIVERED",
         "ALARMS",
         "CAUSE",
     ]
-    assert paris.split() == ["paris", "1.1.0.5", "up", "ready", "3.0", "MiB", "12.3", "kbit/s", "640", "B", "-", "-"]
+    assert paris.split() == [
+        "paris",
+        "1.1.0.5",
+        "up",
+        "ready",
+        "3.0",
+        "MiB",
+        "12.3",
+        "kbit/s",
+        "25.0",
+        "%",
+        "640",
+        "B",
+        "-",
+        "-",
+    ]
     assert "quarantine" in rome
     assert "the logs contradict each other" in rome
     assert "\x1b" not in out

@@ -57,6 +57,10 @@ name = "charon"
 user = "charon"
 ports = [500, "7000-7100"]
 applications = ["esp"]
+
+[forwarding]
+overload = "drop"
+default_link = "rome"
 """
 
 
@@ -83,6 +87,8 @@ def test_values_arrive_with_their_types_and_units() -> None:
     assert (rule.user, rule.uid, rule.applications) == ("charon", None, ("esp",))
     assert node.keys.socket_mode == 0o600
     assert node.pfkey_socket == Path("/run/qbb/pfkey.sock")
+    assert (node.forwarding.overload, node.forwarding.default_link) == ("drop", "rome")
+    assert (rome.load_window, rome.load_critical, rome.queue_mark_packets) == (20.0, 0.9, 768)
     assert node.control_socket("device-paris-1") == Path("/run/qbb/device-paris-1.control")
 
 
@@ -148,6 +154,12 @@ def test_all_problems_are_told_with_line_place_and_remedy() -> None:
         ('peer = "1.1.0.9"', 'peer = "1.1.0.5"', 'peer 1.1.0.5 is taken already; it is that of link "paris"'),
         ('peer = "1.1.0.9"', 'peer = "1.1.0.1"', "1.1.0.1 is this node"),
         ('name = "rome"', 'name = "paris"', "name paris is taken already"),
+        (
+            'default_link = "rome"',
+            'default_link = "oslo"',
+            'default_link: there is no link "oslo"; links are paris, rome',
+        ),
+        ('"500 ms"', "0.5\nqueue_mark_packets = 1024", "queue_mark_packets: is not below queue_packets"),
         ('name = "rome"', 'name = "Rome!"', "cannot be a name"),
         ("192.0.2.1:7302", "192.0.2.1:99999", "port 99999 is out of range; 1 to 65535 is allowed"),
         ("rome.example.net:7301", "192.0.2.1:7302", "is the same as listen"),

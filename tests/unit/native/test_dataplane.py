@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from appliance.native import blockfile, ffi
-from appliance.native.dataplane import ChannelKind, DataPlane, FingerprintShelf, Punt, PuntKind, Route
+from appliance.native.dataplane import ChannelKind, DataPlane, FingerprintShelf, Punt, PuntKind
+from appliance.native.forward import Way
 from appliance.native.keymem import KeyMemory
 from appliance.native.link import Channel, Command, Direction, LinkParams
 
@@ -147,8 +148,8 @@ WRONG: list[tuple[str, Callable[[End], object]]] = [
     ("statistics of a link that is not there", lambda end: end.plane.stats(7)),
     ("a channel on an eventfd", lambda end: end.plane.set_channel(end.link, ChannelKind.UDP, end.plane.punt_fd)),
     ("a window wider than the buffer", lambda end: end.plane.add_link(params(True, buffer_words=1024))),
-    ("a route to a link that is not there", lambda end: end.plane.set_routes([Route(0, 0, 7)])),
-    ("routes out of order", lambda end: end.plane.set_routes([Route(0, 0, 0), Route(1 << 24, 8, 0)])),
+    ("a route to a link that is not there", lambda end: end.plane.set_table([Way(0, 0, 7, 1)])),
+    ("routes out of order", lambda end: end.plane.set_table([Way(1 << 24, 8, 0, 1), Way(0, 0, 0, 1)])),
 ]
 
 
