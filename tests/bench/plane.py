@@ -199,9 +199,9 @@ class Chunks:
             self._opened += 1
             self._ends.append(self._going.plane.progress(self._going.links[0])[0])
 
-    def turn_over(self) -> None:
-        """Opens chunks so that AHEAD are at hand, closes those that are spent and destroys their files: each a record
-        synced at both logs, as the link machines of a relay's two links do."""
+    def turn_over(self, destroy: bool) -> None:
+        """Opens chunks so that AHEAD are at hand and closes those that are spent, each with a record synced at both
+        logs, as the link machines of a relay's two links do. `destroy`: the closed chunks' files too."""
         _, spent, settled, *_ = self._going.plane.progress(self._going.links[0])
         while self._opened < self._count and self._ends[-1] - spent < AHEAD * CHUNK_BYTES // 8:
             self._record(b"open")
@@ -209,7 +209,7 @@ class Chunks:
         while self._closed < len(self._ends) and self._ends[self._closed] <= settled:
             self._record(b"close")
             self._going.plane.close_below(self._going.links[1], Direction.IN, self._ends[self._closed])
-            for name in self._names([self._closed]):
+            for name in self._names([self._closed]) if destroy else []:
                 blockfile.destroy(self._going.directory_fd, name)
             self._closed += 1
 
@@ -224,8 +224,9 @@ class Chunks:
     def close(self) -> None:
         for log in self._logs:
             os.close(log)
-        for name in self._names(range(self._closed, self._count)):
-            os.unlink(name, dir_fd=self._going.directory_fd)
+        for name in self._names(range(self._count)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._going.directory_fd)
 
 
 def _measure(going: Carousel, seconds: float, chunks: Chunks, control: Callable[[], object]) -> float:
@@ -266,21 +267,30 @@ def _compute(chunks: Chunks) -> int:
 
 
 def _turn_over(chunks: Chunks) -> None:
-    chunks.turn_over()
+    chunks.turn_over(destroy=False)
+    time.sleep(0.001)
+
+
+def _turn_over_and_destroy(chunks: Chunks) -> None:
+    chunks.turn_over(destroy=True)
     time.sleep(0.001)
 
 
 def beside_busy_control(quick: bool) -> Iterator[Row | Skipped]:
     """The data plane's thread beside a Python thread that computes, against alone."""
-    yield from _compared("data plane beside a busy Python thread", CHUNKS, _compute, quick)
+    yield from _compared("data plane beside a busy Python thread", CHUNKS, _compute, TARGET, quick)
 
 
 def with_durable_logs(quick: bool) -> Iterator[Row | Skipped]:
     """The data plane's thread while control opens and closes chunks with synced records, against no control at all."""
-    yield from _compared("data plane with durable logs", AHEAD, _turn_over, quick)
+    name = "data plane with durable logs"
+    yield from _compared(name, AHEAD, _turn_over, TARGET, quick)
+    yield from _compared(f"{name}, files of spent chunks wiped", AHEAD, _turn_over_and_destroy, None, quick)
 
 
-def _compared(name: str, ahead: int, control: Callable[[Chunks], object], quick: bool) -> Iterator[Row | Skipped]:
+def _compared(
+    name: str, ahead: int, control: Callable[[Chunks], object], target: float | None, quick: bool
+) -> Iterator[Row | Skipped]:
     if len(os.sched_getaffinity(0)) < 2:
         yield Skipped(name, "it needs two processors")
         return
@@ -293,4 +303,4 @@ def _compared(name: str, ahead: int, control: Callable[[Chunks], object], quick:
             pairs.append((beside, alone))
             records += made
         notes = {"records_synced_per_s": records / seconds / len(pairs), "hash": going.plane.hash_name}
-    yield turns_of(name, pairs, "packets/s", "the same thread with control at rest", target=TARGET, notes=notes)
+    yield turns_of(name, pairs, "packets/s", "the same thread with control at rest", target=target, notes=notes)
