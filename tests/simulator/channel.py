@@ -10,8 +10,9 @@ from .faults import CALM, Faults, Figures
 
 MS = 1_000_000
 SECOND = 1_000_000_000
-KEPT_FOR_REPLAY = 400
+KEPT_FOR_REPLAY, HELLOS_KEPT = 400, 60
 NOT_HELD = -1
+AUTHENTICATED = 0x40  # in byte 8 of a packet: the A bit; a hello has none
 
 
 class Channel:
@@ -28,6 +29,7 @@ class Channel:
         self._random, self._faults, self._figures = random, faults, figures
         self._at, self._receive = at, receive
         self._sent: deque[tuple[int, bytes]] = deque(maxlen=KEPT_FOR_REPLAY)
+        self._hellos: deque[tuple[int, bytes]] = deque(maxlen=HELLOS_KEPT)
         self._cut = False
         self._held_sender = NOT_HELD
         self._held: list[bytes] = []
@@ -56,13 +58,15 @@ class Channel:
         sender, packets = self._held_sender, self._held
         self._held_sender, self._held = NOT_HELD, []
         self._figures.withheld_packets += len(packets)
+        spread = self._random.choice((1, 300, 3000)) * MS
         for packet in packets:
-            self._carry(1 - sender, packet, self._random.randrange(1, 300 * MS))
+            self._carry(1 - sender, packet, self._random.randrange(1, spread))
 
     def transmit(self, sender: int, packet: bytes) -> None:
         self._figures.packets += 1
         faults, draw = self._faults, self._random.random
-        self._sent.append((sender, packet))
+        kept = self._sent if packet[8] & AUTHENTICATED else self._hellos
+        kept.append((sender, packet))
         if self._cut:
             return
         if sender == self._held_sender:
@@ -76,10 +80,14 @@ class Channel:
             self._replay()
 
     def _replay(self) -> None:
-        """Anything ever sent, to either end: to its own sender as well."""
-        sender, packet = self._random.choice(self._sent)
+        """Anything sent before; now and then to its own sender."""
+        kept = self._random.choice((self._sent, self._hellos))
+        if not kept:
+            return
+        sender, packet = self._random.choice(kept)
         self._figures.replayed_packets += 1
-        self._carry(self._random.choice((sender, 1 - sender)), packet, self._random.randrange(SECOND))
+        receiver = sender if self._random.random() < 0.2 else 1 - sender
+        self._carry(receiver, packet, self._random.randrange(SECOND))
 
     def _perhaps_damaged(self, packet: bytes) -> bytes:
         random = self._random

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,11 +109,12 @@ class SimulatedEnd:
         self.run(now_ns, lambda machine: self._packet(machine, packet))
 
     def _packet(self, machine: LinkMachine, packet: bytes) -> None:
+        words = self.engine.in_words()
         verdict, delivery = self.engine.receive(self.now_ns, packet)
         if verdict in (Verdict.DELIVER, Verdict.ABSORBED):
             self._note("open", packet)
-        else:
-            self.engine.take_notes()  # a failed verification discloses nothing: its words stay unused
+        elif self.engine.take_notes() or self.engine.in_words() != words:
+            raise KeyMisuse(f"{self.name}: a packet failed and consumed key ({verdict.name})")
         if verdict is Verdict.HELLO:
             machine.receive_hello(self.now_ns, packet)
         elif delivery is not None:
@@ -195,16 +195,19 @@ class SimulatedEnd:
     def set_usable(self, usable: bool) -> None:
         self.usable = usable
 
-    def submit(self, priority: int, payload: bytes) -> None:
-        self._queue(priority, payload, len(payload))
+    def submit(self, priority: int, payload: bytes) -> bool:
+        return self._queue(priority, payload, len(payload))
 
-    def _queue(self, priority: int, payload: bytes, clear: int) -> None:
-        with suppress(Refused):
+    def _queue(self, priority: int, payload: bytes, clear: int) -> bool:
+        try:
             self.engine.submit(CHANNEL_CONTROL, COMMAND_CONTROL, priority, True, payload, clear)
+        except Refused:
+            return False
+        return True
 
-    def submit_offer(self, priority: int, payload: bytes, hash_key: bytes, blocks: Sequence[BlockEntry]) -> None:
+    def submit_offer(self, priority: int, payload: bytes, hash_key: bytes, blocks: Sequence[BlockEntry]) -> bool:
         values = b"".join(self.engine.fingerprint(hash_key, self.disk.files[entry.name]) for entry in blocks)
-        self._queue(priority, payload + values, len(payload))
+        return self._queue(priority, payload + values, len(payload))
 
     def progress(self) -> Progress:
         return self.engine.progress()

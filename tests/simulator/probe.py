@@ -59,6 +59,11 @@ class ProbeEngine(Engine):
             stats.last_verified_ns,
         )
 
+    def in_words(self) -> int:
+        """Words loaded to open packets with, and not taken yet."""
+        _lib.qbb_link_read_stats(self._link, self._stats)
+        return int(self._stats.in_words)
+
     def skipped_packets(self) -> int:
         """Packets given up since the engine was reset."""
         _lib.qbb_link_read_stats(self._link, self._stats)

@@ -403,8 +403,8 @@ class World:
         if not isinstance(record, Close):
             return
         assert self.ends[0].machine is not None
-        for number in record.chunks:
-            chunk = self.ends[0].machine.log.state.chunks[number]
+        closed = self.ends[0].machine.log.state.chunks
+        for number, chunk in ((number, closed[number]) for number in record.chunks if number in closed):
             sender = self.ends[0 if chunk.direction is Direction.MASTER_TO_SLAVE else 1]
             words = self.oracle.words_under_way({entry.name for entry in chunk.entries})
             if words and not sender.has_given_up():
