@@ -21,6 +21,7 @@ from appliance.services.runtime import Loop
 
 MESSAGE_BYTES = 4096
 MOST_DESCRIPTORS = 4
+STATUS_NUMBERS = ("qber", "rate_bps", "distance_km")
 
 
 class DevicePort:
@@ -39,7 +40,9 @@ class DevicePort:
             self._connections.add(_Connection(self, self._loop, connection))
 
     def find(self, link: object, device: object) -> LinkUnit | None:
-        unit = self._links.get(link) if isinstance(link, str) else None
+        if not isinstance(link, str) or not isinstance(device, str):
+            return None
+        unit = self._links.get(link)
         return unit if unit is not None and device in unit.devices else None
 
     def forget(self, connection: _Connection) -> None:
@@ -93,7 +96,9 @@ class _Connection:
             self._unit.alarm(self._device, str(message.get("cause", "alarm"))[:80], bool(message.get("on")))
             self._unit.devices[self._device].status["qber"] = message.get("qber")  # sooner than by the next status
         elif kind == "status":
-            self._unit.devices[self._device].status = message
+            shown = {name: message.get(name) for name in STATUS_NUMBERS}
+            numbers = {name: value for name, value in shown.items() if isinstance(value, (int, float))}
+            self._unit.devices[self._device].status = numbers
         else:
             return {"type": "refused", "reason": f"unknown message {str(kind)[:40]!r}", "retry": False}
         return None
