@@ -193,7 +193,8 @@ static int overwrite(int fd)
 
 int qbb_block_destroy(int dir_fd, const char *name)
 {
-    if (!good_name(name))
+    /* What a crash left half written is hidden, and is to go. */
+    if (!good_name(name[0] == '.' ? name + 1 : name))
         return -EINVAL;
     int fd = openat(dir_fd, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd >= 0) {

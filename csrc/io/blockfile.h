@@ -18,7 +18,7 @@ int qbb_block_read_at(int dir_fd, const char *name, uint64_t offset, uint8_t *ou
 int qbb_fingerprint_matches(const uint8_t expected[16], const uint8_t h[16], int dir_fd, const char *name, size_t length);
 /* The fingerprint itself: secret until it is padded, so out is key memory. */
 int qbb_block_fingerprint(uint8_t out[16], const uint8_t h[16], int dir_fd, const char *name, size_t length);
-/* Overwrites with zeros, syncs, unlinks, syncs the directory. A missing file is success. */
+/* Overwrites with zeros, syncs, unlinks, syncs the directory. A missing file is success. Temporary files of a crash too. */
 int qbb_block_destroy(int dir_fd, const char *name);
 /* Appends and syncs (fdatasync); a short write is an error. */
 int qbb_append_durable(int fd, const uint8_t *bytes, size_t length);

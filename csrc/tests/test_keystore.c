@@ -95,8 +95,14 @@ static void blocks(int directory)
     static const char *const bad[] = {"", ".", "..", "../b1", "a/b", ".b1.tmp"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         CHECK_EQUAL(qbb_block_write(directory, bad[i], bytes, 8), -EINVAL);
-        CHECK_EQUAL(qbb_block_destroy(directory, bad[i]), -EINVAL);
+        if (strcmp(bad[i], ".b1.tmp") != 0)
+            CHECK_EQUAL(qbb_block_destroy(directory, bad[i]), -EINVAL);
     }
+    /* What a crash in the middle of a write leaves is no block, but it can be destroyed. */
+    int half = openat(directory, ".b3.tmp", O_WRONLY | O_CREAT, 0600);
+    CHECK(half >= 0 && write(half, bytes, 100) == 100 && close(half) == 0);
+    CHECK_EQUAL(qbb_block_destroy(directory, ".b3.tmp"), 0);
+    CHECK(faccessat(directory, ".b3.tmp", F_OK, 0) != 0);
     CHECK(symlinkat("b1", directory, "link") == 0);
     CHECK_EQUAL(qbb_block_read(directory, "link", back, BYTES), -ELOOP);
     CHECK(unlinkat(directory, "link", 0) == 0);
