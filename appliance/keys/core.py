@@ -191,9 +191,9 @@ class KeysCore:
         return key_bytes
 
     def _check_path(self, node: IPv4Address) -> None:
-        outage = self._settings.outage(node)
+        outage = self._settings.outage(node) if node != self._node else None
         if outage is not None:
-            raise Refused(errno.ENETDOWN, outage)
+            raise Refused(errno.ENETUNREACH, outage)
 
     def _session(self, client: Client, message: Message) -> Session:
         number = message.get(Ext.CONNECTION).id
@@ -325,7 +325,7 @@ class KeysCore:
             if session.waiting or session.acquire is not None:
                 outage = self._settings.outage(session.connection.remote)
                 if outage is not None:
-                    self.exchange.give_up_waiting(session, errno.ENETDOWN, outage, now)
+                    self.exchange.give_up_waiting(session, errno.ENETUNREACH, outage, now)
 
     def deadline(self) -> float | None:
         times = (self._endpoint.deadline(), self.exchange.deadline())

@@ -122,7 +122,7 @@ class DataPlaneService:
                 "name": unit.config.name,
                 "peer": str(unit.config.peer),
                 "usable": unit.machine.usable,
-                "cause": unit.machine.why_unusable(),
+                "cause": unit.cause(),
                 "rate_bps": unit.key_rate_bps(),
                 "stored_bytes": unit.machine.custody.available_bytes(),
             }

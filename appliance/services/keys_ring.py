@@ -127,12 +127,14 @@ class RingLink:
         return None if link is None else int(link.get("stored_bytes", 0))
 
     def outage(self, node: IPv4Address) -> str | None:
-        """Why nothing gets to a node, once that has lasted; None when something may."""
+        """Why nothing gets to a node: no route, or a fault that has lasted; None when something may."""
         now = self._loop.now()
         if self._lost_s is not None:
             return "this node's data plane does not run" if now - self._lost_s >= OUTAGE_S else None
         link = self._link_to(node)
-        if link is None or now - self._down_since_s.get(link["name"], now) < OUTAGE_S:
+        if link is None:
+            return f"no route leads to node {node}" if self._routes else None
+        if now - self._down_since_s.get(link["name"], now) < OUTAGE_S:
             return None
         return f"link {link['name']} carries no keys: {link.get('cause') or 'down'}"
 

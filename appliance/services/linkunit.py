@@ -29,6 +29,8 @@ BUSY_TICK_S = 0.01
 IDLE_TICK_S = 0.25
 BUSY_WORDS = 64  # words spent between two ticks that make a link busy
 RATE_SPAN_S = 10.0
+REFUSED_SHOWN_S = 20.0  # a refused hello explains a silence for so long: two of the longest hello intervals
+REFUSED_NOTE_S = 60.0
 RECOVERY_S = 30.0  # between attempts to go on after the disk failed
 CONTROL_CHANNEL, CONTROL_COMMAND = 0, 4
 ALARM_WORDS = {"qber": "error rate above the limit", "no-light": "no light", "stalled": "no exchange with the far end"}
@@ -140,7 +142,8 @@ class LinkUnit:
         self._arrivals: list[tuple[float, int]] = []
         self._timer: Timer | None = None
         self._spent_words = 0
-        self._usable_since: float | None = None
+        self._refused = ""  # why a hello was refused last
+        self._refused_s = self._noted_s = -REFUSED_NOTE_S
         self.machine = self._boot()
 
     def _boot(self) -> LinkMachine:
@@ -186,7 +189,19 @@ class LinkUnit:
     # --- inputs ------------------------------------------------------------------------------------------------------
 
     def hello(self, packet: bytes) -> None:
+        before = dict(self.machine.rejected)
         self._run(lambda now: self.machine.receive_hello(now, packet))
+        for why, count in self.machine.rejected.items():
+            if count > before.get(why, 0):
+                self._hello_refused(why)
+
+    def _hello_refused(self, why: str) -> None:
+        """Anybody can send a hello: it is written once in a while, and shown only where the link does not come up."""
+        now = self._loop.now()
+        self._refused, self._refused_s = why, now
+        if now - self._noted_s >= REFUSED_NOTE_S:
+            self._noted_s = now
+            self._note("link-hello-refused", cause=why)
 
     def control(self, punt: Punt) -> None:
         kept = self._fingerprints.put(punt.pointer, punt.secret_bytes, self.store.blocks_fd)
@@ -308,6 +323,12 @@ class LinkUnit:
         if event in ("link-up", "link-down"):
             self.changed()
 
+    def cause(self) -> str:
+        """Why the link carries no keys; empty when it does."""
+        cause = self.machine.why_unusable()
+        recent = self._loop.now() - self._refused_s < REFUSED_SHOWN_S
+        return f"{cause}; refused: {self._refused}" if cause and recent else cause
+
     def key_rate_bps(self) -> float:
         """Key that the devices delivered in the last seconds, in bit/s."""
         since = self._loop.now() - RATE_SPAN_S
@@ -323,6 +344,7 @@ class LinkUnit:
             "name": self.config.name,
             "peer": str(self.config.peer),
             **machine,
+            "cause": self.cause(),
             "state": state,
             "out_bytes": 8 * stats.out_words,
             "in_bytes": 8 * stats.in_words,
