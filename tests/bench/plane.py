@@ -21,7 +21,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from appliance.native import blockfile, ffi, lib
-from appliance.native.dataplane import ChannelKind, DataPlane, Route
+from appliance.native.dataplane import ChannelKind, DataPlane
+from appliance.native.forward import Way
 from appliance.native.keymem import KeyMemory
 from appliance.native.link import Channel, Command, Direction, LinkParams
 from appliance.network.checksum import internet_checksum
@@ -71,7 +72,7 @@ class Carousel:
         for link, channel in zip(self.links, _pair(), strict=True):
             self.plane.set_channel(link, ChannelKind.UDP, channel)
             self.plane.set_usable(link, True)
-        self.plane.set_routes([Route(int(AWAY), 32, self.links[0])])
+        self.plane.set_table([Way(int(AWAY), 32, self.links[0], 1)])
         self._packet, self._clear = packet()
         self._halves = KeyMemory.map(256)
         expand(self._halves)
@@ -109,7 +110,7 @@ class Carousel:
             assert self.plane.load(link, direction, self.directory_fd, "acknowledging", CHUNK_BYTES)
 
     def _dropped(self) -> int:
-        return sum(count for name, count in self.plane.network_drops().items() if name != "punt_full")
+        return sum(count for name, count in self.plane.network_drops().items() if not name.startswith("punt"))
 
     def load(self, out: str, into: str, length_bytes: int) -> bool:
         """Block files into the direction in which the packets go, one for each end. False when it is full."""
