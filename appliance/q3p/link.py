@@ -49,6 +49,7 @@ from appliance.q3p.reserves import ALL, PRIORITY_CONTROL, PRIORITY_PING
 from appliance.q3p.settings import SECOND_NS, LinkSettings
 
 NEVER = 2**63 - 1
+NO_KEY_LEFT = "no key left for an epoch: load a link secret"
 
 
 class Mode(Enum):
@@ -347,7 +348,7 @@ class LinkMachine:
         else:
             slot = custody.next_slot()
             if slot is None:
-                self.cause = "no key left for an epoch: load a link secret"
+                self.cause = NO_KEY_LEFT
                 return
             assert self.session is not None
             self._write(Epoch(*slot, self.session))
@@ -442,7 +443,8 @@ class LinkMachine:
                 self._next_ping_ns += self.settings.keepalive_ns - silence
         dead = silence >= self.settings.dead_ns
         suspect = progress.in_flight_packets > 0 and silence >= self.settings.suspect_ns
-        self.cause = "the peer is silent" if dead or suspect else ""
+        starved = self.custody.starved_ns(self._now_ns) >= self._starved_limit_ns  # and no slot, or this were a new hello
+        self.cause = NO_KEY_LEFT if starved else "the peer is silent" if dead or suspect else ""
 
     def _update_usable(self) -> None:
         """Does the link carry traffic now, and if not, why."""

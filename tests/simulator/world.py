@@ -19,7 +19,7 @@ from random import Random
 from typing import Any
 
 from appliance.native.link import LinkParams
-from appliance.q3p.link import LinkMachine, Mode
+from appliance.q3p.link import NO_KEY_LEFT, LinkMachine, Mode
 from appliance.q3p.linklog import LinkLog
 from appliance.q3p.records import DIGEST_BYTES, BlockEntry, BlockName, Close, Direction, decode
 from appliance.q3p.reserves import Marks
@@ -177,10 +177,9 @@ class World:
             return
         if machine.mode is Mode.QUARANTINE:
             raise KeyMisuse(f"{end.name} quarantined without two rollbacks: {machine.cause}")
-        if machine.mode is Mode.UP:
-            if self.rolled_back is not None and self.ends[1 - index].up:
-                self.rolled_back = None
-        elif machine.cause.startswith("no key left") and self.secret_due_ns < self.now_ns:
+        if machine.mode is Mode.UP and self.ends[1 - index].up:
+            self.rolled_back = None
+        if machine.cause == NO_KEY_LEFT and self.secret_due_ns < self.now_ns:
             self.secret_due_ns = self.now_ns + 60 * SECOND
             self.at(5 * SECOND, self._new_secret)
         deadline = end.deadline_ns()
