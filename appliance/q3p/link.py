@@ -443,7 +443,8 @@ class LinkMachine:
                 self._next_ping_ns += self.settings.keepalive_ns - silence
         dead = silence >= self.settings.dead_ns
         suspect = progress.in_flight_packets > 0 and silence >= self.settings.suspect_ns
-        starved = self.custody.starved_ns(self._now_ns) >= self._starved_limit_ns  # and no slot, or this were a new hello
+        # starved and still here: _starved found no slot for a new epoch
+        starved = self.custody.starved_ns(self._now_ns) >= self._starved_limit_ns
         self.cause = NO_KEY_LEFT if starved else "the peer is silent" if dead or suspect else ""
 
     def _update_usable(self) -> None:
