@@ -8,6 +8,8 @@ gives the keys service its ring. It holds all local keys, in C.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from typing import Any
@@ -90,11 +92,14 @@ class DataPlaneService:
     # --- from the C thread -------------------------------------------------------------------------------------------
 
     def _punts(self, events: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._plane.punt_fd)  # before the queue, so that what comes meanwhile is told anew
         for _ in range(MOST_PUNTS):
             punt = self._plane.next_punt()
             if punt is None:
                 return
             self._punt(punt)
+        os.eventfd_write(self._plane.punt_fd, 1)  # there may be more
 
     def _punt(self, punt: Punt) -> None:
         unit = self._links[punt.link]
