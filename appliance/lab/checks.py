@@ -13,6 +13,7 @@ from appliance.network.address import area_name
 Raw = dict[str, Any]
 Found = tuple[str, str, str]
 BACKBONE = IPv4Address("0.0.0.0")
+INTERFACE = 15  # characters of a network interface's name, which is the link's
 
 
 def node_label(node: Raw) -> str:
@@ -44,6 +45,12 @@ def names(nodes: Sequence[Raw], links: Sequence[Raw], kinds: Iterable[Raw], topo
         if len(link["name"]) > LONGEST_NAME:
             right = f"name = ... of {LONGEST_NAME} characters at most is wanted"
             yield link_label(link), f"its ends' names make one of {len(link['name'])} characters", right
+    yield from duplicates(
+        (link_label(link), f"at {end}, interface {link['name'][:INTERFACE]}")
+        for link in links
+        if len(link["name"]) > INTERFACE
+        for end in link["ends"]
+    )
     users = [(link_label(link), "kind", link["kind"]) for link in links if "label" in link]
     users += [(f'kind "{kind["name"]}"', "like", kind["like"]) for kind in kinds]
     told = set()

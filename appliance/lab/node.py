@@ -18,7 +18,7 @@ DATAPLANE, KEYS = "dataplane", "keys"
 
 
 class Node:
-    """`units` by name: dataplane, keys and device-NAME."""
+    """`units` by name: dataplane, keys, device-NAME and those of the plan."""
 
     def __init__(self, run: Run, plan: NetworkPlan, site: SitePlan, fibres: Path) -> None:
         self.plan, self.site, self.name, self.address = plan, site, site.name, site.address
@@ -35,7 +35,7 @@ class Node:
 
     def _names(self) -> list[str]:
         devices = [f"device-{device.name}" for link in self.plan.links_of(self.name) for device in link.devices]
-        return [DATAPLANE, KEYS, *devices]
+        return [DATAPLANE, KEYS, *self.site.units, *devices]
 
     def _unit(self, unit: str) -> Process:
         options = ["--config", str(self.config)]

@@ -12,6 +12,7 @@ from pathlib import Path
 Value = str | int | float | list[str]
 Values = Mapping[str, Value]
 PORT = 7301
+FIRST_HOST = IPv4Address("10.77.0.1")
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,17 @@ class ClientPlan:
 
 @dataclass(frozen=True)
 class SitePlan:
-    """A node. `disk_bytes`: its state directory is a file system of this size, in memory."""
+    """A node. `disk_bytes`: its state directory is a file system of this size, in memory. `routes`: prefix and link.
+    `units`: those that it has besides dataplane, keys and devices."""
 
     name: str
     address: str
     clients: tuple[ClientPlan, ...] = (ClientPlan(),)
     keys: Values = field(default_factory=dict)
     disk_bytes: int | None = None
+    routes: tuple[tuple[str, str], ...] = ()
+    routing: Values = field(default_factory=dict)
+    units: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,13 @@ class DevicePlan:
 
 @dataclass(frozen=True)
 class LinkPlan:
-    """A link between two sites; `settings` are those of [[link]], equal at both ends."""
+    """A link between two sites; `settings` are those of [[link]], equal at both ends, `costs` those of each end."""
 
     name: str
     ends: tuple[str, str]
     devices: tuple[DevicePlan, ...] = (DevicePlan("fibre-1"),)
     settings: Values = field(default_factory=dict)
+    costs: tuple[int | str, int | str] = (10, 10)
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,8 @@ class NetworkPlan:
         return [link for link in self.links if site in link.ends]
 
     def host(self, link: LinkPlan, site: str) -> IPv4Address:
-        """Address of a link's end in the network between: 10.77.LINK.1 and .2."""
-        return IPv4Address(f"10.77.{self.links.index(link)}.{link.ends.index(site) + 1}")
+        """Address of a link's end in the network between: 10.77.LINK.1 and .2, from 10.78.0.1 on for the 257th."""
+        return FIRST_HOST + 256 * self.links.index(link) + link.ends.index(site)
 
 
 QUICK: Values = {
@@ -105,11 +111,14 @@ def configuration(plan: NetworkPlan, site: SitePlan, state: Path, runtime: Path,
             "listen": f"{plan.host(link, site.name)}:{PORT}",
             "remote": f"{plan.host(link, peer.name)}:{PORT}",
             "secret": str(secrets / f"{site.name}-{link.name}.secret"),
+            "cost": link.costs[link.ends.index(site.name)],
         }
         parts.append(table("[[link]]", settings | dict(link.settings)))
         for device in link.devices:
             fibre = f"unix:{fibres / device.name}.sock"
             parts.append(table("[[link.device]]", {"name": device.name, "fibre": fibre} | dict(device.settings)))
+    parts += [table("[[route]]", {"prefix": prefix, "link": link}) for prefix, link in site.routes]
+    parts += [table("[routing]", site.routing)] if site.routing else []
     parts.append(table("[keys]", site.keys))
     parts += [table("[[keys.client]]", client.settings) for client in site.clients]
     return "\n".join(parts)

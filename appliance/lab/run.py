@@ -75,9 +75,13 @@ class Run:
 
     def process(self, name: str, namespace: str, command: Sequence[str], mounts: int | None = None) -> Process:
         """A program of this run; not started yet."""
-        process = Process(name, namespace, command, self.directory, mounts)
+        process = self.program(name, namespace, command, mounts)
         self._processes.append(process)
         return process
+
+    def program(self, name: str, namespace: str, command: Sequence[str], mounts: int | None) -> Process:
+        """How this run starts its programs."""
+        return Process(name, namespace, command, self.directory, mounts)
 
     def at_end(self, close: Callable[[], None]) -> None:
         """Something to do before the processes are stopped."""
@@ -141,8 +145,8 @@ def remove_dead() -> None:
     """What runs that were killed left behind."""
     alive = set()
     for path in LOCKS.iterdir():
-        if path == GATE:
-            continue
+        if path == GATE or path.is_dir():
+            continue  # a directory belongs to `qbb lab`: see record.py
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
