@@ -66,27 +66,35 @@ def decode(file: bytes) -> tuple[Checkpoint | None, int]:
         raise RecordError("the checkpoint at the head of the log is damaged")
     try:
         content = json.loads(data)
-        return Checkpoint(content["length"], bytes.fromhex(content["digest"]), _state(content)), end + 32
+        return Checkpoint(_whole(content["length"]), bytes.fromhex(content["digest"]), _state(content)), end + 32
     except (ValueError, KeyError, TypeError) as error:
         raise RecordError(f"the checkpoint at the head of the log makes no sense: {error}") from None
 
 
+def _whole(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} where a whole number is due")
+    return value
+
+
 def _state(content: dict[str, Any]) -> LogState:
-    state = LogState(next_chunk=content["next_chunk"], next_slot=content["next_slot"])
+    state = LogState(next_chunk=_whole(content["next_chunk"]), next_slot=_whole(content["next_slot"]))
     for number, kind, direction, entries in content["chunks"]:
-        blocks = tuple(BlockEntry(BlockName(device, block), length) for device, block, length in entries)
-        chunk = Chunk(number, blocks, ChunkState(kind), None if direction is None else Direction(direction))
+        blocks = tuple(BlockEntry(BlockName(*map(_whole, name)), _whole(length)) for *name, length in entries)
+        chunk = Chunk(_whole(number), blocks, ChunkState(kind), None if direction is None else Direction(direction))
         state.chunks[number] = chunk
         if chunk.state is ChunkState.COMMON:
             state.common[number] = chunk
             state.common_bytes += chunk.length_bytes
         elif chunk.state is ChunkState.OPEN:
             state.opened[number] = chunk
-    state.stored = {BlockName(*name) for name in content["stored"]}
+    state.stored = {BlockName(*map(_whole, name)) for name in content["stored"]}
     state.stored.update(entry.name for chunk in state.chunks.values() for entry in chunk.entries)
-    state.watermarks = dict(content["watermarks"])
+    state.watermarks = {_whole(device): block for device, block in content["watermarks"]}
     state.epoch_chunk = content["epoch_chunk"]
+    if state.epoch_chunk is not None and state.chunks[state.epoch_chunk].state is not ChunkState.EPOCH:
+        raise ValueError(f"chunk {state.epoch_chunk} is not the epochs'")
     if content["epoch"] is not None:
         chunk, slot, nonce, challenge = content["epoch"]
-        state.session = Epoch(chunk, slot, SessionId(bytes.fromhex(nonce), bytes.fromhex(challenge)))
+        state.session = Epoch(_whole(chunk), _whole(slot), SessionId(bytes.fromhex(nonce), bytes.fromhex(challenge)))
     return state
