@@ -5,6 +5,7 @@
     asking.py    the units' control sockets
     output.py    tables as wide as the screen, JSON for programs, quantities for people
     views.py     status, links, store, sessions, device
+    network.py   network, registrations: the routing unit's view
     link.py      link show, secret, discard
     key.py       key: asks for one session key
     check.py     check: the configuration and the secret files

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from appliance.cli import check, key, link, views
+from appliance.cli import check, key, link, network, views
 from appliance.cli.asking import Node
 from appliance.cli.output import Screen
 
@@ -51,6 +51,12 @@ COMMANDS = (
     Command(("routes",), "where session-key packets go", _asking(views.routes),
             more="All ways to each destination, by increasing cost. The best one is used; alternates when links before "
                  "them are down, loaded or full. A way that might lead in a circle is never used."),
+    Command(("network",), "the network as routing knows it", _asking(network.network),
+            (Argument(("--nodes",), "nodes too, not only networks", {"action": "store_true"}),),
+            more="All links to each destination. USE is best or, for a link that may be taken as well because it leads "
+                 "nearer to the destination, alternate; - for the rest. In the hold time after a change of the network "
+                 "only best ones are used."),
+    Command(("registrations",), "applications registered in the whole network", _asking(network.registrations)),
     Command(("sessions",), "open connections for session keys", _asking(views.sessions)),
     Command(("device",), "the devices, or one in full", _asking(views.device),
             (Argument(("name",), "a device's name", {"metavar": "DEVICE", "nargs": "?"}),)),

@@ -187,12 +187,14 @@ class DataPlane:
     def set_usable(self, link: int, usable: bool) -> None:
         lib.qbb_dataplane_set_usable(self._dp, link, usable)
 
-    def submit(self, link: int, channel: int, command: int, priority: int, payload: bytes) -> bool:
-        """A packet without padding, sent reliably; False when the link has no room or no epoch.
+    def submit(
+        self, link: int, channel: int, command: int, priority: int, payload: bytes, reliable: bool = True
+    ) -> bool:
+        """A packet without padding; False when the link has no room or no epoch.
 
         Raises ValueError for a packet that no link would take."""
         size = len(payload)
-        result = lib.qbb_dataplane_submit(self._dp, link, channel, command, priority, 1, payload, size, size)
+        result = lib.qbb_dataplane_submit(self._dp, link, channel, command, priority, reliable, payload, size, size)
         if result not in (0, -Verdict.DROP_QUEUE_FULL, -Verdict.DROP_NO_EPOCH):
             raise ValueError(f"a packet of {size} bytes for channel {channel} was refused: {result}")
         return not result

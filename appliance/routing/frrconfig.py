@@ -70,11 +70,11 @@ def node_interface(address: IPv4Address) -> IPv4Interface:
 
 
 def zebra(settings: Settings) -> str:
-    return f"hostname {settings.node}\nlog stdout warnings\n"
+    return f"hostname {settings.node}\nlog stdout errors\n"
 
 
 def ospfd(settings: Settings) -> str:
-    lines = [f"hostname {settings.node}", "log stdout warnings"]
+    lines = [f"hostname {settings.node}", "log stdout errors"]
     for interface in settings.interfaces:
         lines += [
             f"interface {interface.name}",

@@ -7,27 +7,26 @@ checked whichever way they go. Fragments of OSPF packets pass: a router LSA of m
 
 from __future__ import annotations
 
-from appliance.network.packet import HEADER_BYTES, MTU_BYTES, PROTOCOL_OSPF
+from appliance.network.packet import HEADER_BYTES, MTU_BYTES, PROTOCOL_OSPF, VERSION
 
 ALL_SPF_ROUTERS = bytes((224, 0, 0, 5))
 
 
-def why_not(packet: bytes, source: bytes, destination: bytes) -> str | None:
-    """Why a packet from `source` to `destination` (4 bytes each, the ends of the link) may not pass; None when it may.
-
-    A fixed slug, fit to be a counter's name.
-    """
+def malformed(packet: bytes) -> str | None:
+    """Why this is no OSPF packet in IPv4; None when it is. A fixed slug, fit to be a counter's name."""
     if not HEADER_BYTES <= len(packet) <= MTU_BYTES:
         return "length"
-    header_bytes = (packet[0] & 15) * 4
-    if packet[0] >> 4 != 4 or not HEADER_BYTES <= header_bytes <= len(packet):
+    if packet[0] >> 4 != VERSION or not HEADER_BYTES <= (packet[0] & 15) * 4 <= len(packet):
         return "version"
     if int.from_bytes(packet[2:4], "big") != len(packet):
         return "length"
-    if packet[9] != PROTOCOL_OSPF:
-        return "protocol"
+    return "protocol" if packet[9] != PROTOCOL_OSPF else None
+
+
+def why_not(packet: bytes, source: bytes, destination: bytes) -> str | None:
+    """Why a packet may not pass from `source` to `destination`, the ends of the link as 4 bytes; None when it may."""
+    if (wrong := malformed(packet)) is not None:
+        return wrong
     if packet[12:16] != source:
         return "source"
-    if packet[16:20] not in (ALL_SPF_ROUTERS, destination):
-        return "destination"
-    return None
+    return "destination" if packet[16:20] not in (ALL_SPF_ROUTERS, destination) else None

@@ -177,8 +177,8 @@ class Directory:
 
     dropped: dict[str, int] = field(default_factory=dict)
     _parsed: dict[tuple[int, OpaqueBody], tuple[Registration, ...]] = field(default_factory=dict)
-    _by_name: dict[str, dict[Registration, None]] = field(default_factory=dict)
-    _by_port: dict[tuple[IPv4Address, int], Registration] = field(default_factory=dict)
+    _by_name: dict[str, dict[Registration, int]] = field(default_factory=dict)
+    _by_port: dict[tuple[IPv4Address, int], tuple[Registration, int]] = field(default_factory=dict)
 
     def rebuild(self, lsas: Iterable[tuple[int, OpaqueBody]]) -> None:
         """(advertising router, body) of each LSA of our kind. Bodies that were there before are not read again."""
@@ -188,9 +188,9 @@ class Directory:
             records = before[key] if key in before else self._read(*key)
             self._parsed[key] = records
             for one in records:
-                self._by_port[one.address, one.port] = one
+                self._by_port[one.address, one.port] = one, key[0]
                 if one.name:
-                    self._by_name.setdefault(one.name, {})[one] = None
+                    self._by_name.setdefault(one.name, {})[one] = key[0]
 
     def _read(self, router: int, body: OpaqueBody) -> tuple[Registration, ...]:
         try:
@@ -207,12 +207,13 @@ class Directory:
     def _drop(self, reason: str) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
 
-    def named(self, name: str) -> list[Registration]:
-        """More than one when several nodes or ports use the name."""
-        return list(self._by_name.get(name, ()))
+    def named(self, name: str) -> list[tuple[Registration, int]]:
+        """With the router id of each one's node. More than one when several nodes or ports use the name."""
+        return list(self._by_name.get(name, {}).items())
 
-    def at(self, address: IPv4Address, port: int) -> Registration | None:
-        return self._by_port.get((address, port))
+    def at(self, address: IPv4Address, port: int) -> list[tuple[Registration, int]]:
+        found = self._by_port.get((address, port))
+        return [found] if found is not None else []
 
-    def all(self) -> list[Registration]:
+    def all(self) -> list[tuple[Registration, int]]:
         return list(self._by_port.values())

@@ -1,6 +1,6 @@
 """The control sockets: how `qbb` and the monitor ask a running unit.
 
-Each unit listens at RUNDIR/UNIT.control (dataplane, keys, device-NAME; unix stream socket, mode 0660). A
+Each unit listens at RUNDIR/UNIT.control (dataplane, keys, routing, device-NAME; unix stream socket, mode 0660). A
 request is one line of JSON, {"command": NAME, ...arguments}; the answer is one line, {"ok": true, "answer":
 ...} or {"ok": false, "error": TEXT}. A connection may ask several times. No answer ever holds a key byte.
 
@@ -20,6 +20,13 @@ dataplane "routes": {"routes": [{"prefix", "local": here?, "ways": [{"link", "co
 dataplane "discard" link=NAME: the operator discards a quarantined store; {"discarded_bytes"}. Refused when
     the store is not quarantined.
 device "status": the dictionary of appliance.services.device.Service.status.
+routing "status": {"node", "address", "role", "areas", "data_plane", "ospf", "causes": [TEXT], "links": [{"name",
+    "interface", "area", "address", "far", "cost", "usable"}], "adjacent", "destinations", "nodes", "registrations",
+    "own_registrations", "hold", "settling", "table_version", "computed", "dropped": {reason: n}}
+routing "routes": {"hold", "routes": [{"destination", "kind": "network"|"node", "path": "intra-area"|"inter-area",
+    "area", "cost", "local", "entries": [{"link", "next_hop", "path", "cost", "best", "loop_free"}]}]}
+routing "registrations": {"registrations": [{"name", "address", "port", "kind", "public", "cost"}]}; cost null when the
+    node cannot be reached.
 keys "status": {"node", "uptime_s", "shelf_keys", "shelf_used", "source", "clients", "applications": [...]}.
 keys "sessions": {"sessions": [{"local_port", "peer", "peer_port", "state", "keys_delivered",
     "keys_confirmed", "stock", "client"}]}.

@@ -26,6 +26,8 @@ from appliance.services.forwarding import ForwardingUnit
 from appliance.services.linkchannel import LinkChannel
 from appliance.services.linkunit import LinkUnit
 from appliance.services.ringport import RingPort
+from appliance.services.routingport import CHANNEL as ROUTING_CHANNEL
+from appliance.services.routingport import RoutingPort
 from appliance.services.runtime import Loop
 
 MOST_PUNTS = 256  # handled in one go, so that devices and commands get their turn
@@ -50,6 +52,7 @@ class DataPlaneService:
         loop.watch(self._plane.punt_fd, self._punts)
         by_name = {unit.config.name: unit for unit in self._links}
         self._devices = DevicePort(loop, node.device_socket, by_name)
+        self._routing = RoutingPort(loop, node.routing_socket, self._plane, self.forwarding.set_learned, self._describe)
         self._ring = RingPort(loop, node.ring_socket, self._plane, str(node.address), self._describe)
         handlers = {
             "status": lambda arguments: self.status(),
@@ -107,6 +110,8 @@ class DataPlaneService:
             unit.hello(punt.clear)
         elif punt.kind is PuntKind.CONTROL:
             unit.control(punt)
+        elif punt.kind is PuntKind.NETWORK and punt.channel == ROUTING_CHANNEL:
+            self._routing.packet(punt.link, punt.clear)
         elif punt.kind is PuntKind.NETWORK:
             self.forwarding.punt(punt)
         elif punt.kind is PuntKind.ALARM:
@@ -120,11 +125,13 @@ class DataPlaneService:
     def _changed(self) -> None:
         if self._ring is not None:
             self._ring.push()
+            self._routing.push()
 
     def _describe(self) -> dict[str, Any]:
         links = [
             {
                 "name": unit.config.name,
+                "index": unit.index,
                 "peer": str(unit.config.peer),
                 "usable": unit.machine.usable,
                 "cause": unit.cause(),
@@ -153,6 +160,7 @@ class DataPlaneService:
             "hash": self._plane.hash_name,
             "network_drops": self._plane.network_drops(),
             "icmp": self.forwarding.icmp(),
+            "routing": self._routing.status(),
             "links": links,
         }
 

@@ -1,0 +1,179 @@
+"""The unit qbb-frr: FRR's zebra and ospfd for this node, in the network namespace that it is started in.
+
+    python -m appliance.services.frr --config /etc/qbb/node.toml [--namespace NAME]
+
+It writes their configuration, starts both, starts each again when it dies, and ends them when it ends. They have no
+vtys on TCP; ospfd's API on TCP 2607 is on every address of the namespace, so there may be loopback and the node's TUNs
+only. Their run folder is /run/frr/NODE.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from appliance.config import LinkConfig, NodeConfig
+from appliance.routing import cost, frrconfig
+from appliance.services import journal, namespace, notify, startup
+from appliance.services.runtime import Loop
+
+RUN_FOLDER = Path("/run/frr")
+USER = "frr"
+START_AGAIN_S = 1.0
+STOP_WAIT_S = 3.0
+ZEBRA_SOCKET = "zserv.api"
+LOOK_AGAIN_S = 0.02
+
+
+class Missing(Exception):
+    """What FRR needs is not here; the text says what to do."""
+
+
+def folder(node: NodeConfig) -> Path:
+    return RUN_FOLDER / node.name
+
+
+def vty_socket(node: NodeConfig) -> Path:
+    return folder(node) / "ospfd.vty"
+
+
+def settings(node: NodeConfig) -> frrconfig.Settings:
+    return frrconfig.Settings(
+        node.name,
+        node.address,
+        node.routing.area,
+        node.routing.role == "qan",
+        node.routing.hello_interval_s,
+        node.routing.dead_interval_s,
+        tuple(_interface(node, index, link) for index, link in enumerate(node.routed_links)),
+    )
+
+
+def _interface(node: NodeConfig, index: int, link: LinkConfig) -> frrconfig.Interface:
+    assert link.network is not None
+    near, far = frrconfig.ends(node.address, link.peer, link.network)
+    first = link.cost if isinstance(link.cost, int) else cost.cost_of(link.key_rate_bps, 0)
+    return frrconfig.Interface(link.name, frrconfig.tun_name(index), near, far, node.area_of(link), first)
+
+
+def check(where: Path) -> tuple[int, int]:
+    """The version that is here. Raises Missing."""
+    for program in ("zebra", "ospfd"):
+        if not os.access(where / program, os.X_OK):
+            raise Missing(f"there is no {where / program}: install FRR (Debian package frr), or set routing.frr")
+    try:
+        told = subprocess.run([where / "ospfd", "--version"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Missing(f"{where / 'ospfd'} --version does not run: {error}") from None
+    version = frrconfig.version_of(told.stdout)
+    first, below = (".".join(map(str, limit)) for limit in (frrconfig.VERSION_FROM, frrconfig.VERSION_BELOW))
+    if version is None:
+        raise Missing(f"{where / 'ospfd'} does not tell its version; FRR from {first} and below {below} is wanted")
+    if not frrconfig.VERSION_FROM <= version < frrconfig.VERSION_BELOW:
+        listed = ".".join(map(str, version))
+        raise Missing(f"{where / 'ospfd'} is version {listed}; FRR from {first} and below {below} is wanted")
+    return version
+
+
+class Daemons:
+    """zebra and ospfd as children. Raises Missing, OSError."""
+
+    def __init__(self, loop: Loop, node: NodeConfig) -> None:
+        self._loop, self._node = loop, node
+        self.version = check(node.routing.frr)
+        self._folder = folder(node)
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._pidfds: dict[str, int] = {}
+        self._stopping = False
+        self._prepare()
+
+    def _prepare(self) -> None:
+        known = settings(self._node)
+        RUN_FOLDER.mkdir(mode=0o755, exist_ok=True)
+        self._folder.mkdir(mode=0o755, exist_ok=True)
+        (self._folder / ZEBRA_SOCKET).unlink(missing_ok=True)
+        shutil.chown(self._folder, USER, USER)
+        for program, text in (("zebra", frrconfig.zebra(known)), ("ospfd", frrconfig.ospfd(known))):
+            path = self._folder / f"{program}.conf"
+            path.write_text(text)
+            path.chmod(0o640)
+            shutil.chown(path, USER, USER)
+
+    def start(self) -> None:
+        self._start("zebra")
+        self._start("ospfd")
+
+    def _command(self, program: str) -> list[str]:
+        path = self._node.routing.frr / program
+        common = [str(path), "-P", "0", "-N", self._node.name, "-f", str(self._folder / f"{program}.conf")]
+        return common if program == "zebra" else [*common, "-a"]
+
+    def _start(self, program: str) -> None:
+        if self._stopping:
+            return
+        if program == "ospfd" and not (self._folder / ZEBRA_SOCKET).exists():
+            # ospfd that does not find zebra tries again only after 10 s.
+            self._loop.after(LOOK_AGAIN_S, lambda: self._start(program))
+            return
+        child = subprocess.Popen(self._command(program), stdin=subprocess.DEVNULL)
+        self._children[program] = child
+        self._pidfds[program] = pidfd = os.pidfd_open(child.pid)
+        self._loop.watch(pidfd, lambda events: self._ended(program))
+
+    def _ended(self, program: str) -> None:
+        self._forget(program)
+        status = self._children.pop(program).wait()
+        if program == "zebra":
+            (self._folder / ZEBRA_SOCKET).unlink(missing_ok=True)
+        why = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        journal.write("frr-ended", f"{program} {why}; starting it again", program=program, status=status)
+        self._loop.after(START_AGAIN_S, lambda: self._start(program))
+
+    def _forget(self, program: str) -> None:
+        pidfd = self._pidfds.pop(program)
+        self._loop.forget(pidfd)
+        os.close(pidfd)
+
+    def stop(self) -> None:
+        self._stopping = True
+        for program in reversed(list(self._children)):
+            self._forget(program)
+            child = self._children.pop(program)
+            child.terminate()
+            try:
+                child.wait(STOP_WAIT_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def main() -> int:
+    parser = startup.arguments("qbb-frr", "FRR's zebra and ospfd for a QBB node")
+    options = namespace.add_argument(parser).parse_args()
+    node = startup.configuration(options.config)
+    loop = Loop()
+    try:
+        namespace.enter(options.namespace)
+        if strangers := namespace.strangers():
+            raise Missing(f"{', '.join(strangers)} may not be in FRR's network namespace: give it one by --namespace")
+        daemons = Daemons(loop, node)
+        daemons.start()
+    except (Missing, OSError, LookupError) as error:
+        journal.write("unit-failed", f"cannot start FRR: {error}")
+        return 1
+    version = ".".join(map(str, daemons.version))
+    journal.write("unit-started", f"zebra and ospfd {version} for node {node.name}, {len(node.routed_links)} links")
+    notify.ready(f"FRR {version}")
+    loop.run()
+    notify.stopping()
+    daemons.stop()
+    journal.write("unit-stopped", "stopped in order")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

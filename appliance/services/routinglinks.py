@@ -1,0 +1,157 @@
+"""The links as routing sees them: a TUN each, its carrier by what Q3P says, its cost by key rate and store.
+
+Packets that ospfd sends go through the gate to the data plane, and back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from ipaddress import IPv4Interface
+from typing import Any
+
+from appliance.config import NodeConfig
+from appliance.network.address import LINK_PREFIX_BITS
+from appliance.routing import frrconfig, gate, vty
+from appliance.routing.cost import DerivedCost
+from appliance.routing.port import LinkState
+from appliance.services import frr, journal, ospfclient
+from appliance.services.runtime import Loop
+from appliance.services.tun import Tun
+
+READ_BYTES = 2048
+MOST_PACKETS = 64  # read in one go
+TRY_AGAIN_S = 2.0  # a cost that ospfd did not take
+
+
+class RoutedLinks:
+    """Raises OSError when an interface cannot be made. `send` takes (link index of the data plane, packet)."""
+
+    def __init__(
+        self, loop: Loop, node: NodeConfig, settings: frrconfig.Settings, send: Callable[[int, bytes], None]
+    ) -> None:
+        self._loop, self._send, self._settings = loop, send, settings
+        self._vty = frr.vty_socket(node)
+        self.vty_cause = ""
+        self.dropped: Counter[str] = Counter()
+        self.states: dict[str, LinkState] = {}  # as the data plane last said
+        self._by_index: dict[int, frrconfig.Interface] = {}
+        derived = {link.name for link in node.routed_links if not isinstance(link.cost, int)}
+        self.costs = {one.link: DerivedCost(one.cost) for one in settings.interfaces if one.link in derived}
+        self._own = Tun(frrconfig.NODE_INTERFACE, frrconfig.node_interface(settings.address), frrconfig.MTU)
+        self._own.set_carrier(True)
+        self._tuns: dict[str, Tun] = {}
+        for one in settings.interfaces:
+            self._open(one)
+        loop.watch(self._own.fd, lambda events: self._own_ready())
+
+    def _open(self, one: frrconfig.Interface) -> None:
+        tun = Tun(one.name, IPv4Interface((one.near, LINK_PREFIX_BITS)), frrconfig.MTU)
+        self._tuns[one.link] = tun
+        self._loop.watch(tun.fd, lambda events: self._ready(one, tun))
+
+    # --- packets -----------------------------------------------------------------------------------------------------
+
+    def _ready(self, one: frrconfig.Interface, tun: Tun) -> None:
+        for _ in range(MOST_PACKETS):
+            packet = tun.read(READ_BYTES)
+            if packet is None:
+                return
+            state = self.states.get(one.link)
+            if (wrong := gate.why_not(packet, one.near.packed, one.far.packed)) is not None:
+                self.dropped[f"out-{wrong}"] += 1
+            elif state is None or not state.usable:
+                self.dropped["out-down"] += 1
+            else:
+                self._send(state.index, packet)
+
+    def _own_ready(self) -> None:
+        """Nothing is behind the node's own network but the node."""
+        while self._own.read(READ_BYTES) is not None:
+            self.dropped["out-own-network"] += 1
+
+    def arrived(self, index: int, packet: bytes) -> None:
+        one = self._by_index.get(index)
+        if one is None:
+            self.dropped["in-link"] += 1
+        elif (wrong := gate.why_not(packet, one.far.packed, one.near.packed)) is not None:
+            self.dropped[f"in-{wrong}"] += 1
+        elif not self._tuns[one.link].write(packet):
+            self.dropped["in-tun"] += 1
+
+    # --- what the data plane says of the links -----------------------------------------------------------------------
+
+    def update(self, states: list[LinkState]) -> None:
+        known = {state.name: state for state in states}
+        now = self._loop.now()
+        changed = []
+        for one in self._settings.interfaces:
+            state = known.get(one.link)
+            before = self.states.get(one.link)
+            usable = state is not None and state.usable
+            if usable != (before is not None and before.usable):
+                self._tuns[one.link].set_carrier(usable)
+            derived = self.costs.get(one.link)
+            if state is None or derived is None or not usable:
+                continue
+            if derived.update(now, state.rate_bps, state.stored_bytes):
+                changed.append((one.name, derived.advertised))
+                journal.write("link-cost", f"link {one.link} costs {derived.advertised} now", link=one.link)
+        self.states = known
+        self._by_index = {known[one.link].index: one for one in self._settings.interfaces if one.link in known}
+        if changed:
+            self._tell(changed)
+
+    def all_down(self) -> None:
+        self.update([])
+
+    def indexes(self) -> dict[str, int]:
+        """Of the data plane."""
+        return {state.name: state.index for state in self.states.values()}
+
+    def usable(self) -> set[str]:
+        """Names of the routed links that carry packets now."""
+        return {
+            one.link for one in self._settings.interfaces if one.link in self.states and self.states[one.link].usable
+        }
+
+    # --- costs -------------------------------------------------------------------------------------------------------
+
+    def tell_costs(self) -> None:
+        """All derived costs, to an ospfd that knows only its configuration."""
+        names = {one.link: one.name for one in self._settings.interfaces}
+        if self.costs:
+            self._tell([(names[link], derived.advertised) for link, derived in self.costs.items()])
+
+    def _tell(self, costs: list[tuple[str, int]]) -> None:
+        try:
+            ospfclient.command(self._vty, vty.set_costs(costs))
+        except OSError as error:
+            if not self.vty_cause:
+                journal.write("ospf-command-failed", f"ospfd did not take a cost: {error.strerror or error}")
+            self.vty_cause = f"ospfd does not take costs at {self._vty} ({error.strerror or error})"
+            self._loop.after(TRY_AGAIN_S, self.tell_costs)
+        else:
+            self.vty_cause = ""
+
+    def status(self) -> list[dict[str, Any]]:
+        shown = []
+        for one in self._settings.interfaces:
+            derived, state = self.costs.get(one.link), self.states.get(one.link)
+            shown.append(
+                {
+                    "name": one.link,
+                    "interface": one.name,
+                    "area": str(one.area),
+                    "address": str(one.near),
+                    "far": str(one.far),
+                    "cost": derived.advertised if derived is not None else one.cost,
+                    "usable": state is not None and state.usable,
+                }
+            )
+        return shown
+
+    def close(self) -> None:
+        for tun in (self._own, *self._tuns.values()):
+            self._loop.forget(tun.fd)
+            tun.close()

@@ -1,0 +1,128 @@
+"""routing.sock: the routing unit's end of its talk with the data plane (messages in appliance/routing/port.py)."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from appliance.network.errors import RemoteProtocolError
+from appliance.routing import port
+from appliance.routing.port import LinkState
+from appliance.services.runtime import READ, WRITE, Loop
+
+TRY_AGAIN_S = 0.5
+MOST_WAITING = 1 << 14  # messages that the data plane has not read yet
+MOST_MESSAGES = 64  # read in one go
+
+
+class RoutingPlane:
+    """Stays connected. `began` and `lost` tell of the connection, `links` of each push, `packet` of what came in."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        path: Path,
+        began: Callable[[], None],
+        lost: Callable[[str], None],
+        links: Callable[[list[LinkState]], None],
+        packet: Callable[[int, bytes], None],
+    ) -> None:
+        self._loop, self._path = loop, path
+        self._began, self._lost, self._links, self._packet = began, lost, links, packet
+        self._connection: socket.socket | None = None
+        self._waiting: deque[bytes] = deque()
+        self.dropped: Counter[str] = Counter()
+        self.cause = "not tried yet"
+        loop.after(0, self._try)
+
+    @property
+    def up(self) -> bool:
+        return self._connection is not None
+
+    def _try(self) -> None:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            connection.connect(str(self._path))
+        except OSError as error:
+            connection.close()
+            self.cause = f"qbb-dataplane does not answer at {self._path} ({error.strerror})"
+            self._loop.after(TRY_AGAIN_S, self._try)
+            return
+        self._connection, self.cause = connection, ""
+        self._loop.watch(connection.fileno(), self._ready)
+        self._began()
+
+    def send_packet(self, link: int, packet: bytes) -> None:
+        self._send([port.pack_packet(link, packet)])
+
+    def send_table(self, parts: Sequence[bytes]) -> None:
+        """All parts, or none."""
+        self._send(parts)
+
+    def _send(self, messages: Sequence[bytes]) -> None:
+        if self._connection is None:
+            return
+        if len(self._waiting) + len(messages) > MOST_WAITING:
+            self.dropped["port-full"] += len(messages)
+            return
+        self._waiting.extend(messages)
+        self._write()
+
+    def _write(self) -> None:
+        assert self._connection is not None
+        try:
+            while self._waiting:
+                self._connection.send(self._waiting[0])
+                self._waiting.popleft()
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._end(error.strerror or str(error))
+            return
+        self._loop.watch(self._connection.fileno(), self._ready, READ | WRITE if self._waiting else READ)
+
+    def _ready(self, events: int) -> None:
+        if events & WRITE:
+            self._write()
+        for _ in range(MOST_MESSAGES):
+            if self._connection is None:
+                return
+            try:
+                message = self._connection.recv(port.MESSAGE_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                message = b""
+            if not message:
+                self._end("it closed the connection")
+                return
+            try:
+                self._take(message)
+            except RemoteProtocolError as error:
+                self.dropped[error.reason] += 1
+
+    def _take(self, message: bytes) -> None:
+        packet = port.split_packet(message)
+        if packet is not None:
+            self._packet(*packet)
+            return
+        text = port.parse_text(message)
+        if text.get("type") == "links":
+            self._links(port.parse_links(text))
+
+    def _end(self, why: str) -> None:
+        if self._connection is None:
+            return
+        self.close()
+        self.cause = f"qbb-dataplane is gone: {why}"
+        self._lost(why)
+        self._loop.after(TRY_AGAIN_S, self._try)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._loop.forget(self._connection.fileno())
+            self._connection.close()
+            self._connection = None
+        self._waiting.clear()

@@ -1,0 +1,70 @@
+"""TUN interfaces of the node's routing namespace: one per link, one for the node's own network.
+
+The interface lives as long as its descriptor. Carrier is what Q3P says of the link: ospfd hears of it at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+from pyroute2 import IPRoute, NetlinkError
+
+DEVICE = "/dev/net/tun"
+TUNSETIFF, TUNSETCARRIER = 0x400454CA, 0x400454E2
+IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
+
+
+class Tun:
+    """Opened in the network namespace of this process. Raises OSError, saying what is missing."""
+
+    def __init__(self, name: str, address: IPv4Interface, mtu: int) -> None:
+        self.name = name
+        self.fd = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(self.fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI))
+            self.set_carrier(False)
+            _bring_up(name, address, mtu)
+        except OSError as error:
+            os.close(self.fd)
+            raise OSError(error.errno, f"interface {name}: {error.strerror}") from None
+
+    def set_carrier(self, on: bool) -> None:
+        fcntl.ioctl(self.fd, TUNSETCARRIER, struct.pack("I", on))
+
+    def read(self, most_bytes: int) -> bytes | None:
+        """One packet that the kernel sends, None when there is none."""
+        with contextlib.suppress(BlockingIOError):
+            return os.read(self.fd, most_bytes)
+        return None
+
+    def write(self, packet: bytes) -> bool:
+        """A packet for the kernel; False when it did not take it (no carrier, no memory), as with any lost packet."""
+        try:
+            os.write(self.fd, packet)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def _bring_up(name: str, address: IPv4Interface, mtu: int) -> None:
+    # Without this the kernel sends its own IPv6 packets over the link; where it has no IPv6, there is nothing to set.
+    with contextlib.suppress(FileNotFoundError):
+        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
+    try:
+        with IPRoute() as netlink:
+            (index,) = netlink.link_lookup(ifname=name)
+            netlink.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
+            netlink.link("set", index=index, mtu=mtu, state="up")
+    except NetlinkError as error:
+        raise OSError(error.code, os.strerror(error.code)) from None
+    except ValueError:
+        raise OSError(errno.ENODEV, "it vanished") from None
