@@ -13,6 +13,8 @@ from pyroute2 import IPRoute, NetNS, netns
 
 DIRECTORY = Path(netns.NETNS_RUN_DIR)
 DEATH_S = 5.0
+NOBODY = "02:00:00:00:00:01"
+PERMANENT = 0x80  # NUD_PERMANENT
 
 
 def path(name: str) -> Path:
@@ -43,6 +45,17 @@ def set_up(name: str, interface: str, up: bool) -> None:
     with NetNS(name) as inside:
         index = inside.link_lookup(ifname=interface)[0]
         inside.link("set", index=index, state="up" if up else "down")
+
+
+def lose(name: str, interface: str, address: str, lost: bool) -> None:
+    """What is sent to that neighbour gets lost without a word, as in a network far away: it goes to a hardware address
+    that nobody has."""
+    with NetNS(name) as inside:
+        index = inside.link_lookup(ifname=interface)[0]
+        if lost:
+            inside.neigh("replace", dst=address, lladdr=NOBODY, ifindex=index, state=PERMANENT)
+        else:
+            inside.neigh("del", dst=address, ifindex=index)
 
 
 def processes(name: str) -> Iterator[int]:

@@ -54,6 +54,10 @@ class Network:
     def link(self, name: str) -> LinkPlan:
         return next(link for link in self.plan.links if link.name == name)
 
+    def processes(self) -> list[Process]:
+        """All fibres and units."""
+        return [*self.fibres.values(), *(unit for node in self.nodes.values() for unit in node.units.values())]
+
     # Running ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -88,6 +92,13 @@ class Network:
 
     def mend(self, link: str) -> None:
         namespaces.set_up(self.nodes[self.link(link).ends[0]].namespace, link[:15], True)
+
+    def lose(self, link: str, sender: str, lost: bool = True) -> None:
+        """What the sender's end sends gets lost silently, until it is told otherwise."""
+        ends = self.link(link).ends
+        far = next(site for site in ends if site != sender)
+        address = str(self.plan.host(self.link(link), far))
+        namespaces.lose(self.nodes[sender].namespace, link[:15], address, lost)
 
     def ask_fibre(self, device: str, command: str, **arguments: Any) -> Any:
         """tap fraction=, cut, mend, mismatch end= blocks= and others: devices/fibrewire.py."""

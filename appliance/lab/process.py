@@ -34,7 +34,8 @@ class Process:
         self.out, self.log = directory / f"{name}.out", directory / f"{name}.log"
         self._enter = ["nsenter", f"--net={namespaces.path(namespace)}"]
         if mounts is not None:
-            self._enter.append(f"--mount=/proc/{mounts}/ns/mnt")
+            # Entering a mount namespace would leave the working directory, where the package may be.
+            self._enter += [f"--mount=/proc/{mounts}/ns/mnt", f"--wdns={Path.cwd()}"]
         self._popen: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
