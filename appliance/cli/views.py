@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from rich.text import Text
 
 from appliance.cli.asking import Failed, Node, unit_name
 from appliance.cli.output import BAD, Column, Row, Screen, age, percent, rate, size, text
@@ -15,19 +17,31 @@ def _alarms(row: Row) -> str:
     return ", ".join(names) or "-"
 
 
+def _state(row: Row) -> str:
+    """A link whose ends talk but that carries no keys is not up for anybody."""
+    return "down" if row.get("state") == "up" and row.get("usable") is False else text(row, "state")
+
+
+def _print_links(screen: Screen, rows: Sequence[Row], empty: str) -> None:
+    """The table, and why a link carries nothing: in full, however narrow the screen."""
+    screen.table(LINKS, rows, empty)
+    for row in rows:
+        if row.get("cause"):
+            screen.console.print(Text(f"{text(row, 'name')}: {row['cause']}", BAD))
+
+
 UNITS: dict[str, Callable[[float], str]] = {"_bps": rate, "_s": age, "_km": lambda km: f"{km:g} km"}
 
 LINKS = [
     Column("LINK", lambda row: text(row, "name")),
     Column("PEER", lambda row: text(row, "peer"), spare=2),
-    Column("STATE", lambda row: text(row, "state")),
+    Column("STATE", lambda row: _state(row)),
     Column("STORE", lambda row: text(row, "store_state")),
     Column("STORED", lambda row: size(row.get("stored_bytes", 0)), right=True, spare=1),
     Column("KEY RATE", lambda row: rate(row.get("key_rate_bps")), right=True, spare=1),
     Column("LOAD", lambda row: percent(row.get("load")), right=True, spare=2),
     Column("DELIVERED", lambda row: size(row.get("delivered_key_bytes", 0)), right=True, spare=4),
     Column("ALARMS", _alarms, spare=3),
-    Column("CAUSE", lambda row: text(row, "cause"), spare=5),
 ]
 
 STORE = [
@@ -87,9 +101,8 @@ def status(node: Node, screen: Screen, options: Namespace) -> int:
     def people() -> None:
         _print_node(screen, node, found["dataplane"], found["keys"])
         screen.line()
-        screen.table(
-            LINKS, (found["dataplane"] or {}).get("links", []), "No links are known: the data plane is silent."
-        )
+        known = (found["dataplane"] or {}).get("links", [])
+        _print_links(screen, known, "No links are known: the data plane is silent.")
         screen.line()
         screen.table(DEVICES, [found[u] for u in units[2:] if found[u]], "No device answers.")
         if silent:
@@ -113,7 +126,7 @@ def _print_node(screen: Screen, node: Node, plane: dict[str, Any] | None, keys: 
 
 def links(node: Node, screen: Screen, options: Namespace) -> int:
     rows = node.ask("dataplane", "status")["links"]
-    screen.answer(rows, lambda: screen.table(LINKS, rows, "There are no links."))
+    screen.answer(rows, lambda: _print_links(screen, rows, "There are no links."))
     return 0
 
 
