@@ -9,6 +9,7 @@
     link.py      link show, secret, discard
     key.py       key: asks for one session key
     check.py     check: the configuration and the secret files
+    lab.py       lab up, down, status, cut, mend, tap, rate, kill, restart, exec
     manual.py    makes packaging/qbb.1 and packaging/qbb-node.toml.5
 
 It holds no state and no privilege of its own: it asks the running units over their control sockets, whose group may

@@ -39,7 +39,23 @@ def _asking(run: Callable[[Node, Screen, Namespace], int]) -> Run:
     return lambda screen, options: run(Node.of(options.config), screen, options)
 
 
+def _lab(name: str) -> Run:
+    """A command of lab.py, which is loaded when it is wanted: it brings network namespaces along."""
+
+    def run(screen: Screen, options: Namespace) -> int:
+        from appliance.cli import lab
+
+        return int(getattr(lab, name)(screen, options))
+
+    return run
+
+
 LINK_NAME = Argument(("name",), "the link's name", {"metavar": "LINK"})
+LAB = Argument(("lab",), "the lab's file, or its name while it runs", {"metavar": "FILE"})
+LAB_LINK = Argument(("link",), "the link's name", {"metavar": "LINK"})
+LAB_NODE = Argument(("node",), "the node's name", {"metavar": "NODE"})
+LAB_UNITS = Argument(("units",), "dataplane, keys, device-NAME ...; all when none is given",
+                     {"metavar": "UNIT", "nargs": "*"})  # fmt: skip
 
 COMMANDS = (
     Command(("status",), "the node, its links and devices at a glance", _asking(views.status),
@@ -94,4 +110,34 @@ COMMANDS = (
                 Argument(("--no-files",), "do not look at the secret files", {"action": "store_true"}),
             ),
             more="Reports every problem with its place and what would be right. Exit status 1 when there is one."),
+    Command(("lab", "up"), "start a network in namespaces of this machine", _lab("up"),
+            (
+                Argument(("file",), "the lab's file", {"type": Path, "metavar": "FILE"}),
+                Argument(("--timeout",), "seconds until all links must be up, 120 by default",
+                         {"type": float, "default": 120.0}),
+            ),
+            more="The file says which nodes and links; examples are in packaging/examples. The programs are those of a "
+                 "real node, each node in a network namespace of its own; the fibres are simulated. Returns when all "
+                 "links are up. Interrupted, it removes what it made. Needs root."),
+    Command(("lab", "down"), "stop a lab and remove all of it", _lab("down"), (LAB,),
+            more="Also what is left of a lab that crashed."),
+    Command(("lab", "status"), "a lab's nodes, units and links", _lab("status"), (LAB,),
+            more="Exit status 1 when a unit does not run or a link is not up."),
+    Command(("lab", "cut"), "cut a link", _lab("cut"),
+            (LAB, LAB_LINK,
+             Argument(("--wire",), "the classical channel alone", {"action": "store_true"}),
+             Argument(("--fibre",), "the quantum channel alone", {"action": "store_true"}))),
+    Command(("lab", "mend"), "undo cut and tap", _lab("mend"), (LAB, LAB_LINK)),
+    Command(("lab", "tap"), "eavesdrop on a link's fibres", _lab("tap"),
+            (LAB, LAB_LINK, Argument(("fraction",), "of the pulses, intercepted and sent again; 0 to 1",
+                                     {"type": float, "metavar": "FRACTION"}))),
+    Command(("lab", "rate"), "set the key rate of a link's devices", _lab("set_rate"),
+            (LAB, LAB_LINK, Argument(("rate",), 'such as "20 kbit/s"', {"metavar": "RATE"}))),
+    Command(("lab", "kill"), "kill units of a node, as a crash does", _lab("kill"), (LAB, LAB_NODE, LAB_UNITS)),
+    Command(("lab", "restart"), "start units of a node again", _lab("restart"), (LAB, LAB_NODE, LAB_UNITS)),
+    Command(("lab", "exec"), "run a command at a node of a lab", _lab("execute"),
+            (LAB, LAB_NODE, Argument(("words",), "the command and its words",
+                                     {"metavar": "COMMAND", "nargs": "..."})),
+            more="In the node's network namespace, with $QBB_CONFIG naming its configuration, so that qbb asks that "
+                 "node. The exit status is the command's."),
 )  # fmt: skip

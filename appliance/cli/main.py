@@ -12,7 +12,10 @@ from appliance.cli.commands import COMMANDS, Command
 from appliance.cli.output import Screen
 
 DEFAULT_CONFIGURATION = "/etc/qbb/node.toml"
-GROUPS = {"link": "one link: show, secret, discard"}
+GROUPS = {
+    "link": "one link: show, secret, discard",
+    "lab": "a whole network on this machine: up, down, status, cut, mend, tap, rate, kill, restart, exec",
+}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -79,7 +79,7 @@ def _name(argument: Argument) -> str:
 
 
 def _usage(argument: Argument) -> str:
-    optional = argument.options.get("nargs") == "?"
+    optional = argument.options.get("nargs") in ("?", "*")
     if argument.flags[0].startswith("-"):
         optional = not argument.options.get("required")
     return f"[{_name(argument)}]" if optional else _name(argument)

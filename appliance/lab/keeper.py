@@ -8,12 +8,13 @@ Units are its forks and die with it. It ends in order at SIGTERM. Progress lines
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ class Keeper:
         """what="cable": both channels; "wire": the classical one; "fibre": the quantum one."""
         link, devices = self._link(arguments)
         if arguments.get("what") != "fibre":
-            self._network.cut(link)
+            with plain_signals():
+                self._network.cut(link)
         if arguments.get("what") != "wire":
             for device in devices:
                 self._network.ask_fibre(device, "cut")
@@ -105,7 +107,8 @@ class Keeper:
     def mend(self, arguments: Arguments) -> Any:
         """Wire, fibres, and taps."""
         link, devices = self._link(arguments)
-        self._network.mend(link)
+        with plain_signals():
+            self._network.mend(link)
         for device in devices:
             self._network.ask_fibre(device, "mend")
             self._network.ask_fibre(device, "tap", fraction=0)
@@ -145,6 +148,19 @@ class Keeper:
         return {"node": node.name, "units": units}
 
 
+@contextlib.contextmanager
+def plain_signals() -> Iterator[None]:
+    """For pyroute2, which forks helpers and ends them by SIGTERM: with the loop's handlers and its pipe they would pass
+    that on to us. A SIGTERM of our own within these milliseconds ends the lab as a crash does."""
+    wakeup = signal.set_wakeup_fd(-1)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.set_wakeup_fd(wakeup)
+
+
 def _guarded(command: Handler) -> Handler:
     """What a fibre or the kernel refuses is told to the one who asked."""
 
@@ -159,6 +175,11 @@ def _guarded(command: Handler) -> Handler:
 
 def _state(process: Process) -> dict[str, Any]:
     return {"pid": process.pid if process.running else None, "status": process.status}
+
+
+def _reap(processes: list[Process]) -> None:
+    for process in processes:
+        _ = process.running
 
 
 def keep(lab: LabFile) -> None:
@@ -188,7 +209,7 @@ def keep(lab: LabFile) -> None:
             progress.tell(stage="units", done=number, total=len(processes))
         loop = Loop()
         server = ControlServer(loop, record.control(lab.name), Keeper(lab, network).handlers, mode=0o600)
-        loop.every(REAP_S, lambda: [process.running for process in processes] and None)
+        loop.every(REAP_S, lambda: _reap(processes))
         progress.finish()
         loop.run()
         server.close()

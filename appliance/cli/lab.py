@@ -1,0 +1,346 @@
+"""lab: a network in namespaces of this machine, made, watched, disturbed and removed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from appliance.cli.asking import Failed
+from appliance.cli.output import BAD, GOOD, Column, Screen, percent, rate, size, text
+from appliance.configuration import values
+from appliance.configuration.errors import ConfigurationErrors, WrongValue
+from appliance.lab import file, namespaces, record
+from appliance.lab.model import LabFile
+from appliance.lab.record import Recorded
+from appliance.services.control import NoAnswer, Refused, ask
+
+POLL_S = 0.25
+KEEPER_S = 120.0  # for what the keeper is asked to do
+STAGES = {"nodes": "namespaces", "links": "wires and fibres", "units": "units", "up": "links up"}
+MOST_TOLD = 20
+
+
+# Which lab ------------------------------------------------------------------------------------------------------------
+
+
+def load(path: Path) -> LabFile:
+    """Raises Failed with every problem."""
+    try:
+        return file.load(path)
+    except ConfigurationErrors as errors:
+        raise Failed("\n".join(str(problem) for problem in errors.problems)) from None
+
+
+def lab_name(words: str) -> str:
+    """By its file, or by its name alone. Raises Failed."""
+    if Path(words).is_file():
+        return load(Path(words)).name
+    if values.NAME.fullmatch(words) and record.place(words).exists():
+        return words
+    listed = ", ".join(record.names()) or "none"
+    raise Failed(f"{words} is neither a lab file nor a running lab", f"running labs are: {listed}")
+
+
+def running(words: str) -> Recorded:
+    """Raises Failed."""
+    name = lab_name(words)
+    found = record.read(name)
+    if found is None or not found.alive:
+        left = record.place(name).exists()
+        hint = f"qbb lab down {words} removes what it left" if left else f"qbb lab up {words} starts it"
+        raise Failed(f"lab {name} {'died' if left else 'does not run'}", hint)
+    return found
+
+
+def command(found: Recorded, word: str, **arguments: Any) -> Any:
+    """Raises Failed."""
+    try:
+        return ask(record.control(found.name), word, timeout_s=KEEPER_S, **arguments)
+    except NoAnswer as silent:
+        raise Failed(f"lab {found.name} does not answer: {silent}", "is it still starting?") from None
+    except Refused as refused:
+        raise Failed(str(refused)) from None
+
+
+# up and down ----------------------------------------------------------------------------------------------------------
+
+
+def up(screen: Screen, options: Namespace) -> int:
+    """Returns when all links are up. 1 when they are not within the limit: the lab stays, to be looked at."""
+    if os.geteuid() != 0:
+        raise Failed("a lab needs root: it makes network namespaces")
+    lab = load(options.file)
+    if record.kept(lab.name):
+        raise Failed(f"lab {lab.name} runs already", f"qbb lab status {options.file}, or down")
+    if record.end(lab.name):
+        print(f"qbb: removed what lab {lab.name} had left", file=sys.stderr)
+    began_s = time.monotonic()
+    keeper = _start_keeper(lab, options.file)
+    try:
+        with _bars() as tell:
+            _build(keeper, tell)
+            missing = _wait(lab, tell, began_s + options.timeout)
+    except BaseException:
+        with contextlib.suppress(KeyboardInterrupt):
+            print(f"qbb: removing lab {lab.name}", file=sys.stderr)
+        _abandon(keeper, lab.name)
+        raise
+    took_s = time.monotonic() - began_s
+    _tell_up(screen, lab, missing, took_s)
+    return 1 if missing else 0
+
+
+def _start_keeper(lab: LabFile, path: Path) -> subprocess.Popen[bytes]:
+    """In a session of its own: it outlives us, and Ctrl-C is for us to act upon."""
+    record.place(lab.name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (record.place(lab.name) / "keeper.log").open("ab") as log:
+        words = [sys.executable, "-m", "appliance.lab.keeper", str(path)]
+        return subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        )
+
+
+def _build(keeper: subprocess.Popen[bytes], tell: Callable[[str, int, int], None]) -> None:
+    """Until all units run. Raises Failed."""
+    assert keeper.stdout is not None
+    for line in keeper.stdout:
+        message = json.loads(line)
+        if "error" in message:
+            raise Failed(message["error"])
+        if "started" in message:
+            return
+        tell(message["stage"], message["done"], message["total"])
+    raise Failed(f"the lab's keeper ended with status {keeper.wait()}")
+
+
+def _abandon(keeper: subprocess.Popen[bytes], name: str) -> None:
+    """Whatever happened, and however often Ctrl-C is pressed, nothing stays."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        if keeper.poll() is None:
+            keeper.terminate()
+            keeper.wait()
+        if not record.kept(name):
+            record.end(name)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _wait(lab: LabFile, tell: Callable[[str, int, int], None], until_s: float) -> dict[tuple[str, str], str]:
+    """Ends of links that are not up, and why: empty as soon as all are."""
+    found = record.read(lab.name)
+    assert found is not None
+    missing = {(node, link.name): "not asked yet" for link in lab.links for node in link.ends}
+    total = len(missing)
+    while missing and time.monotonic() < until_s:
+        if not found.alive:
+            raise Failed(f"lab {lab.name} died", f"its last words are in {record.place(lab.name)}/keeper.log")
+        for node in sorted({node for node, _ in missing}):
+            for name, why in _unusable(found, node).items():
+                missing[node, name] = why
+        missing = {end: why for end, why in missing.items() if why}
+        tell("up", total - len(missing), total)
+        time.sleep(POLL_S if missing else 0)
+    return missing
+
+
+def _unusable(found: Recorded, node: str) -> dict[str, str]:
+    """Of each link of a node why it is not up; "" when it is. Empty when the data plane is silent."""
+    with contextlib.suppress(NoAnswer):
+        links = node_ask(found, node, "dataplane", "status")["links"]
+        return {link["name"]: "" if link["usable"] else _why(link) for link in links}
+    return {}
+
+
+def _why(link: dict[str, Any]) -> str:
+    return f"{link['state']}, store {link['store_state']}" + (f", {link['cause']}" if link["cause"] else "")
+
+
+def node_ask(found: Recorded, node: str, unit: str, word: str) -> Any:
+    """Raises NoAnswer and Refused."""
+    return ask(Path(found.nodes[node]) / "run" / f"{unit}.control", word)
+
+
+def _tell_up(screen: Screen, lab: LabFile, missing: dict[tuple[str, str], str], took_s: float) -> None:
+    told = {
+        "name": lab.name,
+        "nodes": len(lab.nodes),
+        "links": len(lab.links),
+        "seconds": round(took_s, 2),
+        "missing": [{"node": node, "link": link, "why": why} for (node, link), why in missing.items()],
+    }
+
+    def people() -> None:
+        ends = 2 * len(lab.links)
+        if missing:
+            screen.line(f"Lab {lab.name}: {len(missing)} of {ends} ends of links are not up after {took_s:.0f} s:", BAD)
+            for (node, link), why in list(missing.items())[:MOST_TOLD]:
+                screen.line(f"  {node}, link {link}: {why}")
+            if len(missing) > MOST_TOLD:
+                screen.line(f"  and {len(missing) - MOST_TOLD} more")
+            screen.line("It stays, to be looked at: qbb lab status, qbb lab down.")
+        else:
+            screen.line(f"Lab {lab.name}: {len(lab.nodes)} nodes, {len(lab.links)} links up in {took_s:.1f} s.", GOOD)
+
+    screen.answer(told, people)
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each stage, on a terminal; a line for each where standard error is none."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description:<17}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    tasks: dict[str, Any] = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(STAGES[stage], total=total)
+                if not console.is_terminal:
+                    print(f"{STAGES[stage]} ...", file=sys.stderr)
+            progress.update(tasks[stage], completed=done, total=total)
+
+        yield tell
+
+
+def down(screen: Screen, options: Namespace) -> int:
+    """Also what a crashed run left. Nothing there is no error."""
+    name = load(Path(options.lab)).name if Path(options.lab).is_file() else options.lab
+    if not values.NAME.fullmatch(name):
+        raise Failed(f"{options.lab} is neither a lab file nor a lab's name")
+    ended = record.end(name)
+    words = f"Lab {name} is removed." if ended else f"There is no lab {name}."
+    screen.answer({"name": name, "removed": ended}, lambda: screen.line(words))
+    return 0
+
+
+# status ---------------------------------------------------------------------------------------------------------------
+
+NODES = [
+    Column("NODE", lambda row: text(row, "name")),
+    Column("ADDRESS", lambda row: text(row, "address"), spare=3),
+    Column("LINKS UP", lambda row: f"{row['links_up']} of {row['links']}", right=True),
+    Column("STORED", lambda row: size(row["stored_bytes"]), right=True, spare=1),
+    Column("KEY RATE", lambda row: rate(row["key_rate_bps"]), right=True, spare=2),
+    Column("NOT RUNNING", lambda row: ", ".join(row["not_running"]) or "-"),
+    Column("NOT UP", lambda row: ", ".join(row["not_up"]) or "-", spare=1),
+]
+
+
+def status(screen: Screen, options: Namespace) -> int:
+    """0 when all units run and all links are up, else 1."""
+    found = running(options.lab)
+    kept = command(found, "status")
+    rows = [_node_row(found, name, units) for name, units in kept["nodes"].items()]
+    fibres = [name for name, state in kept["fibres"].items() if state["pid"] is None]
+    well = not fibres and all(not row["not_running"] and not row["not_up"] for row in rows)
+    told = {"name": found.name, "file": found.file, "nodes": rows, "dead_fibres": fibres, "keeper": found.keeper}
+
+    def people() -> None:
+        screen.facts([("lab", found.name), ("file", found.file), ("keeper", f"process {found.keeper}")])
+        screen.line()
+        screen.table(NODES, rows, "There are no nodes.")
+        if fibres:
+            screen.line(f"\nFibres that do not run: {', '.join(fibres)}", BAD)
+
+    screen.answer(told, people)
+    return 0 if well else 1
+
+
+def _node_row(found: Recorded, name: str, units: dict[str, Any]) -> dict[str, Any]:
+    links: list[dict[str, Any]] = []
+    address = None
+    with contextlib.suppress(NoAnswer, Refused):
+        answer = node_ask(found, name, "dataplane", "status")
+        links, address = answer["links"], answer["address"]
+    return {
+        "name": name,
+        "address": address,
+        "links": len(links),
+        "links_up": sum(link["usable"] for link in links),
+        "stored_bytes": sum(link["stored_bytes"] for link in links),
+        "key_rate_bps": sum(link["key_rate_bps"] for link in links),
+        "not_running": [unit for unit, state in units.items() if state["pid"] is None],
+        "not_up": [link["name"] for link in links if not link["usable"]],
+        "units": units,
+    }
+
+
+# Faults ---------------------------------------------------------------------------------------------------------------
+
+
+CUT = {"wire": "the classical channel is", "fibre": "the fibres are", "cable": "classical channel and fibres are"}
+
+
+def cut(screen: Screen, options: Namespace) -> int:
+    what = "wire" if options.wire else "fibre" if options.fibre else "cable"
+    answer = command(running(options.lab), "cut", link=options.link, what=what)
+    screen.answer(answer, lambda: screen.line(f"Link {options.link}: {CUT[what]} cut."))
+    return 0
+
+
+def mend(screen: Screen, options: Namespace) -> int:
+    answer = command(running(options.lab), "mend", link=options.link)
+    screen.answer(answer, lambda: screen.line(f"Link {options.link}: mended, nobody taps it."))
+    return 0
+
+
+def tap(screen: Screen, options: Namespace) -> int:
+    answer = command(running(options.lab), "tap", link=options.link, fraction=options.fraction)
+    screen.answer(answer, lambda: screen.line(f"Link {options.link}: {percent(options.fraction)} of the light tapped."))
+    return 0
+
+
+def set_rate(screen: Screen, options: Namespace) -> int:
+    kind = values.rate(1, 10**9)
+    try:
+        wanted_bps = kind.parse(int(options.rate) if options.rate.isdecimal() else options.rate)
+    except WrongValue as wrong:
+        raise Failed(f"{wrong.wrong}; {wrong.right or kind.expects}") from None
+    answer = command(running(options.lab), "rate", link=options.link, rate_bps=wanted_bps)
+    screen.answer(answer, lambda: screen.line(f"Link {options.link}: {rate(wanted_bps)} of key from now on."))
+    return 0
+
+
+def kill(screen: Screen, options: Namespace) -> int:
+    return _units(screen, options, "kill", "killed")
+
+
+def restart(screen: Screen, options: Namespace) -> int:
+    return _units(screen, options, "restart", "started")
+
+
+def _units(screen: Screen, options: Namespace, word: str, done: str) -> int:
+    answer = command(running(options.lab), word, node=options.node, units=options.units)
+    screen.answer(answer, lambda: screen.line(f"Node {options.node}: {done} {', '.join(answer['units'])}."))
+    return 0
+
+
+def execute(screen: Screen, options: Namespace) -> int:
+    """Its exit status is the command's."""
+    found = running(options.lab)
+    if options.node not in found.nodes:
+        raise Failed(f"there is no node {options.node}", f"nodes are {', '.join(found.nodes)}")
+    words = options.words[1:] if options.words[:1] == ["--"] else options.words
+    if not words:
+        raise Failed("there is no command", f"such as: qbb lab exec {options.lab} {options.node} qbb links")
+    here = str(Path(sys.executable).parent)
+    environment = dict(os.environ, QBB_CONFIG=str(found.configuration(options.node)))
+    environment["PATH"] = f"{here}:{environment.get('PATH', os.defpath)}"
+    enter = ["nsenter", f"--net={namespaces.path(found.namespace(options.node))}", "--"]
+    try:
+        return subprocess.run([*enter, *words], env=environment, check=False).returncode
+    except OSError as error:
+        raise Failed(f"{words[0]}: {error.strerror}") from None
