@@ -106,6 +106,13 @@ class Custody:
         chunk = self._log.state.chunks[number]
         return all(self._held.get(entry.name) == entry.length_bytes for entry in chunk.entries)
 
+    def lacks(self, number: int) -> bool:
+        """Is a chunk that is needed now not here (any more)? Then the peer will be told."""
+        if self.holds(number):
+            return False
+        self._unheld.add(number)
+        return True
+
     def missing(self) -> list[int]:
         """Chunks that the log counts as live and unspent and whose bytes are not here."""
         state = self._log.state
@@ -187,7 +194,7 @@ class Custody:
             return
         chunk = self._log.state.chunks[record.chunk]
         out = (record.direction is Direction.MASTER_TO_SLAVE) == self.settings.master
-        self.broken = self.broken or not self.holds(chunk.number)
+        self.broken = self.lacks(chunk.number) or self.broken
         self._streams[out].open(chunk)
         if out and self.settings.master:
             self._to_feed.append((self._log.length, chunk))

@@ -361,7 +361,7 @@ class LinkMachine:
     def _confirm(self, epoch: Epoch) -> None:
         assert self.session is not None
         block, offset = self.log.state.chunks[epoch.chunk].slot_place(epoch.slot)
-        if not self.custody.holds(epoch.chunk):
+        if self.custody.lacks(epoch.chunk):
             self._enter_init("the epoch chunk's bytes are missing here")  # rule 13: the next LOGSTATE reports it
             return
         self._engine.begin(self.log.length, block, offset, self.settings.master)
