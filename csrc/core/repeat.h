@@ -7,8 +7,9 @@
  *    order of time and nothing is ever sorted or searched), lost (resend now), or given up (seal a SKIP in its place).
  *
  * A packet is given up after give_up_tries transmissions, unless it is the link's own: CONFIRM, records and reports are
- * resent for as long as the epoch lasts, since without them the link would stand still (q3p, rule 15). Its SKIP takes its slot and its number, under fresh key; a SKIP
- * itself is resent for as long as the epoch lasts. The peer counts the number as arrived, whichever of the two it got. */
+ * resent for as long as the epoch lasts, since without them the link would stand still (q3p, rule 15). Its SKIP takes its
+ * slot and its number, under fresh key; a SKIP itself is resent for as long as the epoch lasts. The peer counts the number
+ * as arrived, whichever of the two it got. */
 #ifndef QBB_REPEAT_H
 #define QBB_REPEAT_H
 #include <stddef.h>
