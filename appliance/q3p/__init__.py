@@ -192,8 +192,8 @@ What is not modelled, and why
 
 - Fingerprints as numbers.  OFFER and STORE are modelled, equality of blocks is taken as decided.  An OFFER repeated in
   another session shows the fingerprint of the same block under other words, which tells nothing.
-- A block delivered a second time by its device after the log forgot it (rule 17).  The device side must refuse block
-  ids that it has handed over before; a name in the log is never stored again.
+- A block delivered a second time by its device.  A name in the log is never stored again, nor one up to the highest
+  that a checkpoint's log had stored (rule 17).
 - Compaction; the simulator does it.  A log above the base behaves as the whole log.  Below it rule 17 quarantines,
   which is safe by definition.  That wiping comes before forgetting is what keeps a rolled-back file from living on:
   the end that comes back either still has the CLOSE in its own log, or gets it from its peer, or is below the base.
