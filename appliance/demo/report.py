@@ -55,6 +55,7 @@ def balance(phases: list[Phase], others: list[Outcome], log: Log) -> Table:
     done = [*(phase.outcome for phase in phases), *others]
     count = sum(len(outcome.sessions) for outcome in done)
     table = _table("In all", "", "")
+    table.show_header = False
     table.add_row("TLS sessions, each under a key of its own that was equal at both ends", str(count))
     table.add_row("requests refused while the link was down, with the reason", str(sum(len(o.refusals) for o in done)))
     table.add_row("key delivered to applications", size(KEY_BYTES * count))
