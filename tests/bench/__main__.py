@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def main(words: list[str] | None = None) -> int:
         return 0
     rows: list[Row] = []
     skipped: list[Skipped] = []
+    failed: list[Skipped] = []
     for name, bench in BENCHES.items():
         if options.only and name not in options.only:
             continue
@@ -53,15 +55,19 @@ def main(words: list[str] | None = None) -> int:
             skipped.append(Skipped(name, "network namespaces need root"))
             continue
         print(f"{name} ...", file=sys.stderr, flush=True)
-        for row in bench(options.quick):
-            if isinstance(row, Skipped):
-                skipped.append(row)
-            else:
-                rows.append(row)
-    table(rows, skipped)
+        try:
+            for row in bench(options.quick):
+                if isinstance(row, Skipped):
+                    skipped.append(row)
+                else:
+                    rows.append(row)
+        except Exception as error:
+            traceback.print_exc()
+            failed.append(Skipped(name, f"{type(error).__name__}: {error}"))
+    table(rows, [*skipped, *failed])
     if options.json:
-        write_json(options.json, rows, skipped)
-    return int(any(row.passed is False for row in rows))
+        write_json(options.json, rows, [*skipped, *failed])
+    return int(bool(failed) or any(row.passed is False for row in rows))
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ class Asking:
 
 def from_stock(quick: bool) -> Iterator[Row]:
     """Requests for keys at pfkey.sock against a SEQPACKET echo server in Python."""
-    turns = 5 if quick else 15
+    turns = 5 if quick else 31
     with Pair(rule={"stock_keys": 2 * STOCK}) as pair, pair.connected(prefetch=STOCK) as (asking, fetching, connection):
         asked = Asking(pair, asking, fetching, connection)
         try:
