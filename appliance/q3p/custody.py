@@ -361,23 +361,30 @@ class Custody:
     def _next_common(self) -> Chunk | None:
         """The oldest common chunk that both ends hold; one is spared for the next epoch chunk when slots run out."""
         state = self._log.state
-        slots = 0
-        if state.epoch_chunk is not None:
-            slots = state.chunks[state.epoch_chunk].slots - state.next_slot
-        if len(state.common) <= (1 if slots < SPARE_SLOTS else 0):
+        if len(state.common) <= self._spared_chunks():
             return None
         for chunk in state.common.values():
             if self._stored_at.get(chunk.number, 0) <= self._peer_length and chunk.number not in self._unheld:
                 return chunk
         return None
 
+    def _spared_chunks(self) -> int:
+        """How many common chunks are kept for the next epoch chunk: one, when slots run out."""
+        state = self._log.state
+        slots = 0
+        if state.epoch_chunk is not None:
+            slots = state.chunks[state.epoch_chunk].slots - state.next_slot
+        return 1 if slots < SPARE_SLOTS else 0
+
     def _offer(self, now_ns: int, progress: Progress) -> None:
         """Slave: offer fresh blocks, enough at a time that a STORE costs its small share only."""
+        room = progress.usable_masks - REPORT_MASKS - 1  # fingerprints that the words at hand can pad
+        if room < 1:
+            return
         again = now_ns - REOFFER_NS
         waiting = {name for name, offered_ns in self._offered_ns.items() if offered_ns > again}
         fresh = sorted(self._pickup - waiting, key=self._offer_order)
-        room = progress.usable_masks - REPORT_MASKS - 1  # fingerprints that the words at hand can pad
-        if not fresh or room < 1:
+        if not fresh:
             return
         wanted = self.settings.chunk_bytes if self.reserves.traffic else 0
         batch: list[BlockEntry] = []
@@ -451,7 +458,9 @@ class Custody:
         unspent = 0
         if self._up and self._progress is not None:
             unspent = 8 * (self._progress.out_loaded - self._progress.out_spent)
-        return unspent + self._log.state.common_bytes // 2
+        state = self._log.state
+        spared = next(iter(state.common.values())).length_bytes if state.common and self._spared_chunks() else 0
+        return unspent + (state.common_bytes - spared) // 2
 
     def update_reserves(self) -> None:
         self.reserves.update(self.available_bytes())
