@@ -15,7 +15,9 @@ from cffi import FFI
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
 FOLDERS = ("core", "io")
-CFLAGS = ["-std=gnu11", "-O3", "-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing", "-pthread"]
+# Link time optimisation: many small functions make a packet's way, calls between files cost a tenth of the relay hop.
+OPTIMISE = ["-O3", "-flto=auto"]
+CFLAGS = ["-std=gnu11", *OPTIMISE, "-Wall", "-Wextra", "-Werror", "-fno-strict-aliasing", "-pthread"]
 
 
 def headers() -> list[Path]:
@@ -59,6 +61,7 @@ def builder(name: str, probe: bool) -> FFI:
         sources=sources(),
         include_dirs=[str((CSRC / folder).relative_to(ROOT)) for folder in FOLDERS],
         extra_compile_args=[*CFLAGS, "-Wno-unused-parameter"],
+        extra_link_args=OPTIMISE,
         define_macros=[("QBB_PROBE", "1")] if probe else [],
         libraries=["crypto"],
         depends=[str(path.relative_to(ROOT)) for path in headers()],

@@ -16,6 +16,12 @@ static inline void qbb_put32(uint8_t *out, uint32_t value)
     memcpy(out, &value, sizeof value);
 }
 
+static inline void qbb_put64(uint8_t *out, uint64_t value)
+{
+    value = __builtin_bswap64(value);
+    memcpy(out, &value, sizeof value);
+}
+
 static inline uint16_t qbb_get16(const uint8_t *in)
 {
     uint16_t value;

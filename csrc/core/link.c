@@ -174,7 +174,7 @@ void qbb_link_allow(qbb_link *link, unsigned priority)
     link->allow = priority;
 }
 
-static int refusal(const qbb_link *link, const qbb_waiting *fields, const uint8_t *payload, size_t length, size_t clear)
+static int refusal(const qbb_link *link, const qbb_waiting_fields *fields, const uint8_t *payload, size_t length, size_t clear)
 {
     if (!link->running)
         return QBB_DROP_NO_EPOCH;
@@ -190,7 +190,7 @@ static int refusal(const qbb_link *link, const qbb_waiting *fields, const uint8_
 int qbb_link_submit(qbb_link *link, uint16_t channel, uint8_t command, uint8_t priority, int reliable,
     const uint8_t *payload, size_t length, size_t clear, const uint8_t *pad_a)
 {
-    qbb_waiting fields = {.channel = channel, .command = command, .priority = priority, .reliable = reliable != 0,
+    qbb_waiting_fields fields = {.channel = channel, .command = command, .priority = priority, .reliable = reliable != 0,
         .length = (uint16_t)length, .clear = (uint16_t)clear};
     int reason = refusal(link, &fields, payload, length, clear);
     if (reason == 0 && !qbb_queue_put(&link->queue, &fields, payload, pad_a))

@@ -12,12 +12,17 @@
 #define QBB_PRIORITIES 8
 #define QBB_NO_SLOT UINT32_MAX
 
+/* What is known of a waiting packet beside its bytes. */
 typedef struct {
     uint32_t next; /* of its queue or of the free list */
     uint16_t channel;
     uint16_t length, clear; /* of the payload; without preamble */
     uint16_t unused;
     uint8_t command, priority, reliable, split; /* split: pad_a is there */
+} qbb_waiting_fields;
+
+typedef struct {
+    qbb_waiting_fields is;
     /* Room for the preamble, so that sealing is one pass over preamble and payload; payload; pad_a. */
     uint8_t bytes[QBB_PREAMBLE_BYTES + 2 * QBB_PAYLOAD_MAX];
 } __attribute__((aligned(64))) qbb_waiting;
@@ -32,7 +37,7 @@ typedef struct {
 /* slots: zeroed key memory for slot_count of them. */
 void qbb_queue_init(qbb_queue *queue, qbb_waiting *slots, uint32_t slot_count);
 /* A slot at the tail of its priority, already filled with payload and pad_a; 0 when full. */
-int qbb_queue_put(qbb_queue *queue, const qbb_waiting *fields, const uint8_t *payload, const uint8_t *pad_a);
+int qbb_queue_put(qbb_queue *queue, const qbb_waiting_fields *fields, const uint8_t *payload, const uint8_t *pad_a);
 /* The packet that leaves next, or NULL. */
 qbb_waiting *qbb_queue_first(const qbb_queue *queue);
 /* Wipes and frees it. */
@@ -43,6 +48,6 @@ uint32_t qbb_queue_clear(qbb_queue *queue);
 /* pad_a of a slot, or NULL. */
 static inline const uint8_t *qbb_waiting_pad(const qbb_waiting *slot)
 {
-    return slot->split ? slot->bytes + QBB_PREAMBLE_BYTES + slot->length : NULL;
+    return slot->is.split ? slot->bytes + QBB_PREAMBLE_BYTES + slot->is.length : NULL;
 }
 #endif

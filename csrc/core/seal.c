@@ -48,9 +48,9 @@ size_t qbb_seal(qbb_link *link, uint8_t *out, const qbb_outgoing *packet)
     };
     uint8_t *payload = out + QBB_HEADER_BYTES, fixed[QBB_TAG_FIXED_BYTES];
 
+    qbb_arrivals_write(&link->arrivals, packet->text);
     qbb_keybuf_prefetch(&link->out, e_offset, a_offset + QBB_TAG_WORDS - e_offset);
     qbb_header_write(out, &header);
-    qbb_arrivals_write(&link->arrivals, packet->text);
     qbb_tag_fixed(fixed, link->params.link_id, link->epoch, !link->params.master, e_offset, a_offset, out);
     qbb_pad_and_tag(payload, payload + payload_bytes, link->out_hash, fixed, packet->text, payload_bytes, header.clear,
         packet->pad_a, qbb_keybuf_at(&link->out, e_offset), qbb_keybuf_at(&link->out, a_offset));

@@ -48,8 +48,8 @@ static size_t seal_skip(qbb_link *link, uint64_t now_ns, uint8_t *out)
 
 static int may_send(const qbb_link *link, const qbb_waiting *waiting)
 {
-    return waiting != NULL && waiting->priority >= link->allow && (!waiting->reliable || qbb_flight_room(&link->flight))
-        && qbb_may_seal(link, waiting->priority, qbb_span_words(waiting->length - waiting->clear), 0);
+    return waiting != NULL && waiting->is.priority >= link->allow && (!waiting->is.reliable || qbb_flight_room(&link->flight))
+        && qbb_may_seal(link, waiting->is.priority, qbb_span_words(waiting->is.length - waiting->is.clear), 0);
 }
 
 static size_t seal_waiting(qbb_link *link, uint64_t now_ns, uint8_t *out)
@@ -58,16 +58,16 @@ static size_t seal_waiting(qbb_link *link, uint64_t now_ns, uint8_t *out)
     if (!may_send(link, waiting))
         return 0;
     qbb_outgoing packet = {
-        .channel = waiting->channel,
-        .command = waiting->command,
-        .priority = waiting->priority,
+        .channel = waiting->is.channel,
+        .command = waiting->is.command,
+        .priority = waiting->is.priority,
         .text = waiting->bytes,
-        .length = waiting->length,
-        .clear = waiting->clear,
+        .length = waiting->is.length,
+        .clear = waiting->is.clear,
         .pad_a = qbb_waiting_pad(waiting),
     };
     size_t length, padded = packet.length - packet.clear;
-    if (waiting->reliable) {
+    if (waiting->is.reliable) {
         qbb_flight_slot *slot = qbb_flight_claim(&link->flight);
         packet.message = (uint32_t)slot->number;
         slot->told = link->arrivals.cumulative;

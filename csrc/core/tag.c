@@ -2,31 +2,29 @@
 
 #include <string.h>
 
+#include "bytes.h"
 #include "hash_kinds.h"
 #include "pad.h"
 
-static void write_be64(uint8_t *out, uint64_t value)
+/* A word as it stands. volatile keeps the compiler from reading two at once: hash_vpclmul.c tells why. */
+static uint64_t word_at(const uint8_t *bytes)
 {
-    value = __builtin_bswap64(value);
-    memcpy(out, &value, sizeof value);
+    typedef uint64_t word __attribute__((aligned(1), may_alias));
+    return *(const volatile word *)bytes;
 }
 
-/* Whole words are written and read (hash_vpclmul.c tells why). */
 void qbb_tag_fixed(uint8_t fixed[QBB_TAG_FIXED_BYTES], uint64_t link_id, uint64_t epoch, uint8_t direction,
     uint64_t e_offset, uint64_t a_offset, const uint8_t header[QBB_HEADER_BYTES])
 {
-    uint64_t words[2];
-    uint32_t last;
-    memcpy(words, header, 16);
-    memcpy(&last, header + 16, 4);
-    write_be64(fixed, link_id);
-    write_be64(fixed + 8, epoch);
-    write_be64(fixed + 16, (uint64_t)direction << 56);
-    write_be64(fixed + 24, e_offset);
-    write_be64(fixed + 32, a_offset);
-    memcpy(fixed + 40, &words[0], 8);
-    memcpy(fixed + 48, &words[1], 8);
-    write_be64(fixed + 56, (uint64_t)__builtin_bswap32(last) << 32);
+    uint64_t first = word_at(header), second = word_at(header + 8);
+    qbb_put64(fixed, link_id);
+    qbb_put64(fixed + 8, epoch);
+    qbb_put64(fixed + 16, (uint64_t)direction << 56);
+    qbb_put64(fixed + 24, e_offset);
+    qbb_put64(fixed + 32, a_offset);
+    memcpy(fixed + 40, &first, 8);
+    memcpy(fixed + 48, &second, 8);
+    qbb_put64(fixed + 56, (uint64_t)qbb_get32(header + 16) << 32);
 }
 
 static void cover(uint8_t out[QBB_TAG_BYTES], uint8_t sum[16], const uint8_t mask[QBB_TAG_BYTES])

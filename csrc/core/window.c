@@ -70,10 +70,13 @@ void qbb_window_raise(qbb_window *window, uint64_t word)
         word = buf->loaded;
     while (buf->floor < word && buf->floor < window->highest) {
         part p = part_of(window, buf->floor, word < window->highest ? word : window->highest);
+        uint64_t taken = p.words;
         /* Taken words are zero already; wiping them again would only pull cold memory into the cache. */
-        if ((*p.group & p.mask) != p.mask)
+        if ((*p.group & p.mask) != p.mask) {
             qbb_wipe(qbb_keybuf_at(buf, buf->floor), p.words * 8);
-        window->taken_words -= (uint64_t)__builtin_popcountll(*p.group & p.mask);
+            taken = (uint64_t)__builtin_popcountll(*p.group & p.mask);
+        }
+        window->taken_words -= taken;
         *p.group &= ~p.mask;
         buf->floor += p.words;
     }

@@ -199,7 +199,7 @@ static void key_segments(void)
     CHECK(receive(&right, 0, packet, sealed) == QBB_DELIVER && memcmp(opened(), p, length) == 0);
     /* A peer that is broken sends the key ID's end padded, or half the key clear: its tag is right. */
     for (uint16_t clear = 56; clear <= 68; clear += 12) {
-        qbb_waiting fields = {.channel = 1, .command = QBB_COMMAND_DATA, .priority = 3, .reliable = 1, .length = 76,
+        qbb_waiting_fields fields = {.channel = 1, .command = QBB_COMMAND_DATA, .priority = 3, .reliable = 1, .length = 76,
             .clear = clear};
         CHECK(qbb_queue_put(&left.link->queue, &fields, p, NULL));
         sealed = qbb_link_poll(left.link, 0, packet);

@@ -21,7 +21,7 @@ static void fresh(void)
 static int put(uint8_t priority, uint8_t value, uint16_t length, int split)
 {
     uint8_t payload[QBB_PAYLOAD_MAX], pad[QBB_PAYLOAD_MAX];
-    qbb_waiting fields = {.priority = priority, .channel = 16, .command = QBB_COMMAND_DATA, .length = length,
+    qbb_waiting_fields fields = {.priority = priority, .channel = 16, .command = QBB_COMMAND_DATA, .length = length,
         .clear = length / 2};
     memset(payload, value, sizeof payload);
     memset(pad, ~value, sizeof pad);
@@ -81,7 +81,7 @@ static void contents(void)
 static int slots_wiped(void)
 {
     for (int i = 0; i < SLOTS; i++)
-        if (!all_zero(slots[i].bytes, sizeof slots[i].bytes) || slots[i].length != 0)
+        if (!all_zero(slots[i].bytes, sizeof slots[i].bytes) || slots[i].is.length != 0)
             return 0;
     return 1;
 }
