@@ -36,7 +36,8 @@ from .probe import ProbeEngine
 ADDRESSES = (IPv4Address("1.1.1.1"), IPv4Address("1.1.1.2"))
 BLOCK_BYTES = 4096
 SHORT_KEY_BYTES, LONG_KEY_BYTES = 32, 960  # a few long ones bring a chunk to its end
-MOST_BLOCKS = 40  # on both disks
+MOST_BLOCKS = 20  # on both disks
+ENOUGH_BYTES = 7 * BLOCK_BYTES  # common key beyond which devices rest
 NEVER = 2**62
 EARLY_EFFECTS = 12  # hello and sync, where the bookkeeping is at stake
 
@@ -288,7 +289,7 @@ class World:
 
     def _device(self) -> None:
         """A device pair makes a block, at the pace at which key is used up, so that runs go on for ever."""
-        low = any(end.machine is None or end.machine.log.state.common_bytes < 12 * BLOCK_BYTES for end in self.ends)
+        low = any(end.machine is None or end.machine.log.state.common_bytes < ENOUGH_BYTES for end in self.ends)
         made = low and len(self.disks[0].files.keys() & self.disks[1].files) < MOST_BLOCKS
         if made:
             self._make_block()
