@@ -377,6 +377,13 @@ _TABLE = (
         "The version of FRR may be one that is not known here, or its vty socket is closed to the unit.",
     ),
     (
+        "ospf-nudged",
+        "c4fd9190a59e4a41825510d169854c42",
+        Severity.NOTICE,
+        "ospfd did not know an interface",
+        "zebra missed its address, as it does now and then when it starts. The address was taken away and given again.",
+    ),
+    (
         "link-cost",
         "ebb891dff78946819db591c3366bdf12",
         Severity.INFO,

@@ -5,8 +5,9 @@ Packets that ospfd sends go through the gate to the data plane, and back.
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from ipaddress import IPv4Interface
 from typing import Any
 
@@ -14,6 +15,7 @@ from appliance.config import NodeConfig
 from appliance.network.address import LINK_PREFIX_BITS
 from appliance.routing import frrconfig, gate, vty
 from appliance.routing.cost import DerivedCost
+from appliance.routing.lsa import mask_of
 from appliance.routing.port import LinkState
 from appliance.services import frr, journal, ospfclient
 from appliance.services.runtime import Loop
@@ -114,6 +116,23 @@ class RoutedLinks:
         return {
             one.link for one in self._settings.interfaces if one.link in self.states and self.states[one.link].usable
         }
+
+    def networks(self) -> dict[str, int]:
+        """Interface -> its network, of those that ospfd should know: of usable links, and the node's own."""
+        usable = self.usable()
+        near = {one.name: one.near for one in self._settings.interfaces if one.link in usable}
+        near[frrconfig.NODE_INTERFACE] = self._settings.address
+        return {name: int(address) & mask_of(LINK_PREFIX_BITS) for name, address in near.items()}
+
+    def announce(self, names: Collection[str]) -> None:
+        """Tells zebra of interfaces that it missed."""
+        for tun in (self._own, *self._tuns.values()):
+            if tun.name in names:
+                journal.write("ospf-nudged", f"ospfd does not know {tun.name}: its address is told again")
+                try:
+                    tun.announce()
+                except OSError as error:
+                    self.dropped[f"announce-{errno.errorcode.get(error.errno or 0, 'error').lower()}"] += 1
 
     # --- costs -------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from appliance.routing import port, table
 from appliance.routing.frrconfig import Settings
+from appliance.routing.lsa import LinkKind
 from appliance.routing.lsdb import Change, Database
 from appliance.routing.ospfapi import Changed, Event, Ready, Refusal
 from appliance.routing.registrations import OPAQUE_KIND, Action, Directory, Publisher, Registration
@@ -24,6 +25,7 @@ from appliance.services.routingplane import RoutingPlane
 from appliance.services.runtime import Loop, Timer
 
 SETTLE_HELLOS = 2
+LOOK_S = 1.0
 GATHER_S = 0.02  # changes that come together are taken together
 
 
@@ -54,6 +56,8 @@ class RoutingState:
         self._publisher = Publisher(settings.address, first_id)
         self._ready = False  # ospfd takes our LSAs
         self._refused: dict[str, int] = {}
+        self._missed: set[str] = set()  # interfaces that ospfd did not know at the last look
+        loop.every(LOOK_S, self._look)
         self.ospf = OspfApi(loop, OPAQUE_KIND, self._began, self._event, self._settled, self._lost)
 
     def _soon(self, what: str, after_s: float) -> None:
@@ -79,6 +83,20 @@ class RoutingState:
     def _lost(self, why: str) -> None:
         journal.write("ospf-lost", f"ospfd is gone: {why}; the table stays until it is back")
         self._ready = False
+
+    def _look(self) -> None:
+        """zebra loses addresses that are given while it starts (8.4.4). What ospfd does not know at two looks in a row
+        is told again."""
+        missing: set[str] = set()
+        if self.ospf.up and self._whole:
+            own = int(self._settings.address)
+            bodies = (area.router(own) for area in self._database.areas.values())
+            known = {link.id for body in bodies if body for link in body.links if link.kind == LinkKind.STUB}
+            missing = {name for name, network in self._links.networks().items() if network not in known}
+        again = missing & self._missed
+        if again:
+            self._links.announce(again)
+        self._missed = missing - again
 
     def _event(self, event: Event) -> None:
         if isinstance(event, Changed):

@@ -10,8 +10,10 @@ import errno
 import fcntl
 import os
 import struct
+from collections.abc import Iterator
 from ipaddress import IPv4Interface
 from pathlib import Path
+from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError
 
@@ -24,12 +26,12 @@ class Tun:
     """Opened in the network namespace of this process. Raises OSError, saying what is missing."""
 
     def __init__(self, name: str, address: IPv4Interface, mtu: int) -> None:
-        self.name = name
+        self.name, self._address = name, address
         self.fd = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             fcntl.ioctl(self.fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI))
             self.set_carrier(False)
-            _bring_up(name, address, mtu)
+            self._bring_up(mtu)
         except OSError as error:
             os.close(self.fd)
             raise OSError(error.errno, f"interface {name}: {error.strerror}") from None
@@ -54,17 +56,30 @@ class Tun:
     def close(self) -> None:
         os.close(self.fd)
 
-
-def _bring_up(name: str, address: IPv4Interface, mtu: int) -> None:
-    # Without this the kernel sends its own IPv6 packets over the link; where it has no IPv6, there is nothing to set.
-    with contextlib.suppress(FileNotFoundError):
-        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
-    try:
-        with IPRoute() as netlink:
-            (index,) = netlink.link_lookup(ifname=name)
-            netlink.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
+    def _bring_up(self, mtu: int) -> None:
+        # Without this the kernel sends IPv6 packets of its own; where it has no IPv6, there is nothing to set.
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"/proc/sys/net/ipv6/conf/{self.name}/disable_ipv6").write_text("1")
+        with self._netlink() as (netlink, index):
+            netlink.addr("add", index=index, **self._held())
             netlink.link("set", index=index, mtu=mtu, state="up")
-    except NetlinkError as error:
-        raise OSError(error.code, os.strerror(error.code)) from None
-    except ValueError:
-        raise OSError(errno.ENODEV, "it vanished") from None
+
+    def announce(self) -> None:
+        """Takes the address away and gives it again, so that whoever listens hears of it. Raises OSError."""
+        with self._netlink() as (netlink, index):
+            netlink.addr("del", index=index, **self._held())
+            netlink.addr("add", index=index, **self._held())
+
+    def _held(self) -> dict[str, Any]:
+        return {"address": str(self._address.ip), "prefixlen": self._address.network.prefixlen}
+
+    @contextlib.contextmanager
+    def _netlink(self) -> Iterator[tuple[IPRoute, int]]:
+        try:
+            with IPRoute() as netlink:
+                (index,) = netlink.link_lookup(ifname=self.name)
+                yield netlink, index
+        except NetlinkError as error:
+            raise OSError(error.code, os.strerror(error.code)) from None
+        except ValueError:
+            raise OSError(errno.ENODEV, "it vanished") from None
