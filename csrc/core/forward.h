@@ -33,7 +33,7 @@ typedef struct {
 enum qbb_fate { QBB_FATE_LOCAL, QBB_FATE_SEND, QBB_FATE_DROP };
 typedef struct {
     uint8_t fate;   /* enum qbb_fate */
-    uint8_t reason; /* DROP: enum qbb_network_drop */
+    uint8_t reason; /* DROP: enum qbb_network_drop; SEND: see relay.h */
     int16_t link;   /* SEND */
 } qbb_decision;
 

@@ -3,7 +3,6 @@
 #include "dataplane.h"
 
 #include <errno.h>
-#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +17,7 @@
 #include "wipe.h"
 
 #define ALIGN 64
-/* Until control says otherwise: no link is ever overloaded, queues may fill. */
+/* Until control says otherwise. */
 #define REPORT_INTERVAL_NS 100000000
 #define REPORTS_AT_ONCE 10
 
@@ -66,7 +65,7 @@ qbb_dataplane *qbb_dataplane_new(uint32_t node_address)
         return NULL;
     pthread_mutex_init(&dp->mutex, NULL);
     pthread_mutex_init(&dp->loading, NULL);
-    dp->forwarding = (qbb_forwarding){.address = node_address, .default_link = -1};
+    qbb_relay_init(&dp->relay, node_address);
     dp->reports = (qbb_bucket){.interval_ns = REPORT_INTERVAL_NS, .burst = REPORTS_AT_ONCE};
     dp->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     dp->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -174,8 +173,6 @@ int qbb_dataplane_next_punt(qbb_dataplane *dp, qbb_punt *punt)
 static int map_link(qbb_plane_link *link, const qbb_link_params *params, uint64_t buffer_words)
 {
     size_t plain_bytes = (qbb_link_plain_bytes(params) + ALIGN - 1) / ALIGN * ALIGN;
-    qbb_load_init(&link->load, 1, INFINITY);
-    link->queue_mark = params->queue_slots;
     link->secret_bytes = qbb_link_secret_bytes(params);
     link->buffer_bytes = buffer_words * 8;
     if (link->secret_bytes == 0 || plain_bytes == 0 || buffer_words == 0 || buffer_words > UINT32_MAX)
@@ -201,6 +198,7 @@ int qbb_dataplane_add_link(qbb_dataplane *dp, const qbb_link_params *params, uin
         pthread_mutex_lock(&dp->mutex);
         if (dp->link_count < QBB_LINKS_MAX) {
             dp->links[dp->link_count] = link;
+            qbb_relay_add(&dp->relay, link->engine);
             return qbb_plane_release(dp, dp->link_count++);
         }
         result = qbb_plane_release(dp, -ENOSPC);

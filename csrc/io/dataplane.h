@@ -5,9 +5,7 @@
  * when the punt descriptor (eventfd) is readable. */
 #ifndef QBB_DATAPLANE_H
 #define QBB_DATAPLANE_H
-#include "forward.h"
-#include "link.h"
-#include "load.h"
+#include "relay.h"
 
 /* cffi:begin */
 enum qbb_channel_kind { QBB_CHANNEL_NONE, QBB_CHANNEL_UDP, QBB_CHANNEL_TCP };

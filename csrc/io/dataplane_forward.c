@@ -63,51 +63,19 @@ void qbb_plane_signal(qbb_dataplane *dp)
     dp->punted = dp->delivered = 0;
 }
 
-/* A bit per link: what its control, its queue and its load let it be used for. */
-static void refresh(qbb_dataplane *dp, int index)
-{
-    const qbb_plane_link *link = dp->links[index];
-    qbb_forwarding *f = &dp->forwarding;
-    uint64_t bit = 1ull << index;
-    f->up = link->usable && qbb_link_running(link->engine) ? f->up | bit : f->up & ~bit;
-    f->room = qbb_link_waiting(link->engine) < link->queue_mark ? f->room | bit : f->room & ~bit;
-    f->calm = qbb_load_calm(&link->load) ? f->calm | bit : f->calm & ~bit;
-}
-
-void qbb_plane_tick(qbb_dataplane *dp, uint64_t now_ns)
-{
-    dp->now_ns = now_ns;
-    dp->forwarding.alternates = now_ns >= dp->hold_until_ns;
-    for (int i = 0; i < dp->link_count; i++) {
-        qbb_load_tick(&dp->links[i]->load, now_ns);
-        refresh(dp, i);
-    }
-}
-
 /* Counted; and control code is told, if an ICMP error is due: what travelled in the clear, and why. */
 static void refuse(qbb_dataplane *dp, int link, uint8_t reason, const uint8_t *packet, size_t clear)
 {
     drop(dp, reason);
     if (!qbb_forward_reportable(reason, packet))
         return;
-    if (!qbb_bucket_take(&dp->reports, dp->now_ns)) {
+    if (!qbb_bucket_take(&dp->reports, dp->relay.now_ns)) {
         drop(dp, QBB_NET_PUNT_RATE);
         return;
     }
     qbb_punt head = {.kind = QBB_PUNT_NETWORK, .reason = REASON(reason), .priority = qbb_forward_priority(packet),
         .link = (uint16_t)link, .channel = QBB_CHANNEL_NETWORK, .length = (uint32_t)clear, .clear = (uint32_t)clear};
     qbb_plane_punt(dp, &head, packet, NULL);
-}
-
-/* Towards another node: still padded with pad_a, which goes along. What the link refuses, it counts. */
-static int send_on(qbb_dataplane *dp, int out, const uint8_t *packet, size_t length, size_t clear, const uint8_t *pad_a)
-{
-    qbb_plane_link *link = dp->links[out];
-    qbb_load_offer(&link->load, qbb_span_words(length - clear));
-    int result = qbb_link_submit(link->engine, QBB_CHANNEL_NETWORK, QBB_COMMAND_DATA, qbb_forward_priority(packet), 1, packet,
-        length, clear, clear < length ? pad_a : NULL);
-    refresh(dp, out);
-    return result == 0;
 }
 
 /* For this node: key goes to the ring in the same pass that takes the pad off. */
@@ -128,18 +96,11 @@ static void deliver(qbb_dataplane *dp, int link, const uint8_t *packet, const qb
 /* A QKDNL packet from a neighbour; the bytes are our receive buffer's, free to change. */
 static void forward(qbb_dataplane *dp, int link, uint8_t *packet, const qbb_delivery *d)
 {
-    qbb_decision decision = qbb_forward(&dp->forwarding, link, packet, d->length);
-    switch (decision.fate) {
-    case QBB_FATE_LOCAL:
+    qbb_decision decision = qbb_relay_pass(&dp->relay, link, packet, d);
+    if (decision.fate == QBB_FATE_LOCAL)
         deliver(dp, link, packet, d);
-        break;
-    case QBB_FATE_SEND:
-        qbb_forward_hop(packet);
-        send_on(dp, decision.link, packet, d->length, d->clear, d->pad);
-        break;
-    default:
+    else if (decision.fate == QBB_FATE_DROP)
         refuse(dp, link, decision.reason, packet, d->clear);
-    }
 }
 
 static void punt_delivery(qbb_dataplane *dp, int link, enum qbb_punt_kind kind, const qbb_delivery *d)
@@ -152,7 +113,7 @@ static void punt_delivery(qbb_dataplane *dp, int link, enum qbb_punt_kind kind, 
 void qbb_plane_receive(qbb_dataplane *dp, int link, uint8_t *packet, size_t length)
 {
     qbb_delivery *d = &dp->secret->delivery;
-    enum qbb_verdict verdict = qbb_link_receive(dp->links[link]->engine, dp->now_ns, packet, length, d);
+    enum qbb_verdict verdict = qbb_link_receive(dp->links[link]->engine, dp->relay.now_ns, packet, length, d);
     qbb_punt head = {.link = (uint16_t)link};
     switch (verdict) {
     case QBB_DELIVER:
@@ -201,9 +162,9 @@ static uint8_t *fresh_random(qbb_dataplane *dp, size_t n)
 
 int qbb_plane_originate(qbb_dataplane *dp, uint8_t *packet, size_t length, size_t clear, const uint8_t *r)
 {
-    qbb_decision decision = qbb_forward(&dp->forwarding, QBB_WAY_LOCAL, packet, length);
+    qbb_decision decision = qbb_relay_originate(&dp->relay, packet, length, clear, r);
     if (decision.fate == QBB_FATE_SEND)
-        return send_on(dp, decision.link, packet, length, clear, r);
+        return decision.reason == QBB_DELIVER;
     drop(dp, decision.reason);
     return 0;
 }

@@ -3,7 +3,7 @@
  *   dataplane.c          the calls of control code about links, key and channels; each takes the mutex for a moment
  *   dataplane_network.c  and those about forwarding: table, policies, ring
  *   dataplane_loop.c     the thread: waiting, receiving, sending
- *   dataplane_forward.c  what becomes of a packet: deliver, relay, punt or drop, as core/forward.c decides
+ *   dataplane_forward.c  what becomes of a packet: deliver, relay, punt or drop, as core/relay.c decides
  *   channel.c            one classical channel
  *
  * Who owns what: channels, their sockets and `received` belong to the thread while it runs; control code only leaves a
@@ -30,9 +30,6 @@ typedef struct {
     void *secret, *plain;
     uint8_t *out_base, *in_base;
     size_t secret_bytes, buffer_bytes;
-    int usable;
-    qbb_load load;
-    uint32_t queue_mark; /* packets */
     int discard; /* an epoch ended: what is sealed and not sent yet must not be sent */
     struct {
         int pending;
@@ -62,11 +59,9 @@ struct qbb_dataplane {
 
     qbb_plane_link *links[QBB_LINKS_MAX];
     int link_count;
-    qbb_forwarding forwarding; /* its masks and `alternates` are made anew by qbb_plane_tick */
+    qbb_relay relay; /* its links are these, by the same indexes */
     void *table_memory;
-    uint64_t hold_until_ns;
     qbb_bucket reports;
-    uint64_t now_ns;           /* of this batch */
     void *rings;
     int to_keys_fd, from_keys_fd;
     uint64_t drops[32];
@@ -98,11 +93,9 @@ int qbb_plane_release_and_wake(qbb_dataplane *dp, int result);
 
 /* All below: under the mutex. */
 
-/* Before each batch: its time, the links' loads, and what forwarding may use. */
-void qbb_plane_tick(qbb_dataplane *dp, uint64_t now_ns);
-/* A datagram that arrived on a link. */
+/* A datagram that arrived on a link; qbb_relay_tick comes before each batch. */
 void qbb_plane_receive(qbb_dataplane *dp, int link, uint8_t *packet, size_t length);
-/* A QKDNL packet of this node; r: the other share of its key, as random as a pad. 1 when a link took it. */
+/* A QKDNL packet of this node; r: the other share of its key. 1 when a link took it. */
 int qbb_plane_originate(qbb_dataplane *dp, uint8_t *packet, size_t length, size_t clear, const uint8_t *r);
 /* Takes up to QBB_BATCH packets of local origin from the ring; 1 when there may be more. */
 int qbb_plane_take_local(qbb_dataplane *dp);

@@ -196,7 +196,7 @@ static int receive_batch(qbb_dataplane *dp, int index)
     int more = qbb_channel_receive(&dp->links[index]->channel, received);
     if (received->count > 0) {
         pthread_mutex_lock(&dp->mutex);
-        qbb_plane_tick(dp, qbb_plane_clock_ns());
+        qbb_relay_tick(&dp->relay, qbb_plane_clock_ns());
         for (int i = 0; i < received->count; i++)
             qbb_plane_receive(dp, index, received->packet[i], received->length[i]);
         qbb_plane_signal(dp);
@@ -212,7 +212,7 @@ static int take_local(qbb_dataplane *dp)
     pthread_mutex_lock(&dp->mutex);
     if (dp->rings != NULL)
         drain(dp->from_keys_fd);
-    qbb_plane_tick(dp, qbb_plane_clock_ns());
+    qbb_relay_tick(&dp->relay, qbb_plane_clock_ns());
     int more = qbb_plane_take_local(dp);
     pthread_mutex_unlock(&dp->mutex);
     return more;

@@ -10,6 +10,12 @@
 #include "dataplane_internal.h"
 #include "qkd.h"
 
+/* The relay's view of a link, with the mutex held; NULL, without it, when there is no such link. */
+static qbb_relay_link *take_link(qbb_dataplane *dp, int index)
+{
+    return qbb_plane_take(dp, index) != NULL ? dp->relay.links + index : NULL;
+}
+
 /* The time to build a table is spent before the mutex; what may have changed meanwhile is the number of links, upward. */
 static const qbb_table *build(qbb_dataplane *dp, void *memory, const qbb_way *ways, size_t count)
 {
@@ -34,8 +40,7 @@ int qbb_dataplane_set_table(qbb_dataplane *dp, const qbb_way *ways, size_t count
     pthread_mutex_lock(&dp->mutex);
     void *old = dp->table_memory;
     dp->table_memory = memory;
-    dp->forwarding.table = table;
-    dp->hold_until_ns = qbb_plane_clock_ns() + hold_ns;
+    qbb_relay_set_table(&dp->relay, table, qbb_plane_clock_ns(), hold_ns);
     pthread_mutex_unlock(&dp->mutex);
     free(old);
     return 0;
@@ -46,8 +51,8 @@ int qbb_dataplane_set_overload(qbb_dataplane *dp, enum qbb_overload_policy polic
     pthread_mutex_lock(&dp->mutex);
     if (policy > QBB_OVERLOAD_DEFAULT_LINK || default_link < -1 || default_link >= dp->link_count)
         return qbb_plane_release(dp, -EINVAL);
-    dp->forwarding.overload = (uint8_t)policy;
-    dp->forwarding.default_link = (int16_t)default_link;
+    dp->relay.forwarding.overload = (uint8_t)policy;
+    dp->relay.forwarding.default_link = (int16_t)default_link;
     return qbb_plane_release(dp, 0);
 }
 
@@ -55,7 +60,7 @@ int qbb_dataplane_set_link_policy(qbb_dataplane *dp, int index, double window, d
 {
     if (!(window >= 1) || !(critical > 0) || queue_mark == 0)
         return -EINVAL;
-    qbb_plane_link *link = qbb_plane_take(dp, index);
+    qbb_relay_link *link = take_link(dp, index);
     if (link == NULL)
         return -EINVAL;
     double supply_words_s = link->load.supply_words_s;
@@ -69,7 +74,7 @@ int qbb_dataplane_set_supply(qbb_dataplane *dp, int index, double words_s)
 {
     if (!(words_s >= 0))
         return -EINVAL;
-    qbb_plane_link *link = qbb_plane_take(dp, index);
+    qbb_relay_link *link = take_link(dp, index);
     if (link == NULL)
         return -EINVAL;
     link->load.supply_words_s = words_s;
@@ -78,7 +83,7 @@ int qbb_dataplane_set_supply(qbb_dataplane *dp, int index, double words_s)
 
 int qbb_dataplane_link_load(qbb_dataplane *dp, int index, qbb_load *load)
 {
-    qbb_plane_link *link = qbb_plane_take(dp, index);
+    qbb_relay_link *link = take_link(dp, index);
     if (link == NULL)
         return -EINVAL;
     qbb_load_tick(&link->load, qbb_plane_clock_ns());
@@ -102,14 +107,14 @@ int qbb_dataplane_originate(qbb_dataplane *dp, const uint8_t *packet, size_t len
         return 0;
     memcpy(copy, packet, length);
     pthread_mutex_lock(&dp->mutex);
-    qbb_plane_tick(dp, qbb_plane_clock_ns());
+    qbb_relay_tick(&dp->relay, qbb_plane_clock_ns());
     int taken = qbb_plane_originate(dp, copy, length, length, NULL);
     return qbb_plane_release_and_wake(dp, taken);
 }
 
 int qbb_dataplane_set_usable(qbb_dataplane *dp, int index, int usable)
 {
-    qbb_plane_link *link = qbb_plane_take(dp, index);
+    qbb_relay_link *link = take_link(dp, index);
     if (link == NULL)
         return -EINVAL;
     link->usable = usable != 0;

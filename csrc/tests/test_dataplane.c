@@ -11,75 +11,6 @@
 
 static int directory;
 
-typedef struct {
-    void *memory;
-    int to_keys, from_keys;
-} test_ring;
-
-static test_ring give_ring(qbb_dataplane *plane)
-{
-    test_ring ring = {qbb_keymem_map(2 * qbb_ring_bytes()), eventfd(0, EFD_CLOEXEC), eventfd(0, EFD_CLOEXEC)};
-    CHECK(ring.memory != NULL);
-    qbb_ring_init(ring.memory);
-    qbb_ring_init((uint8_t *)ring.memory + qbb_ring_bytes());
-    CHECK_EQUAL(qbb_dataplane_set_ring(plane, ring.memory, ring.to_keys, ring.from_keys), 0);
-    return ring;
-}
-
-static void take_ring(qbb_dataplane *plane, test_ring *ring)
-{
-    CHECK_EQUAL(qbb_dataplane_set_ring(plane, NULL, -1, -1), 0);
-    qbb_keymem_unmap(ring->memory, 2 * qbb_ring_bytes(), 0);
-    close(ring->to_keys);
-    close(ring->from_keys);
-}
-
-static void ring_send(test_ring *ring, const uint8_t *packet, size_t length, size_t clear)
-{
-    uint64_t one = 1;
-    CHECK_EQUAL(qbb_ring_put((uint8_t *)ring->memory + qbb_ring_bytes(), packet, length, clear), 0);
-    CHECK(write(ring->from_keys, &one, sizeof one) == sizeof one);
-}
-
-static int ring_receive(test_ring *ring, uint8_t *out, size_t *clear)
-{
-    int length;
-    while ((length = qbb_ring_take(ring->memory, out, clear)) == 0) {
-        struct pollfd wait = {.fd = ring->to_keys, .events = POLLIN};
-        uint64_t count;
-        CHECK(poll(&wait, 1, 20000) == 1);
-        CHECK(read(ring->to_keys, &count, sizeof count) == sizeof count);
-    }
-    return length;
-}
-
-static qbb_dataplane *started(uint32_t address)
-{
-    qbb_dataplane *plane = qbb_dataplane_new(address);
-    CHECK(plane != NULL);
-    CHECK_EQUAL(qbb_dataplane_start(plane), 0);
-    CHECK_EQUAL(qbb_dataplane_start(plane), -EALREADY);
-    return plane;
-}
-
-static test_end add_end(qbb_dataplane *plane, uint32_t self, uint32_t peer)
-{
-    qbb_link_params params = test_params(self, peer, self);
-    test_end end = {plane, qbb_dataplane_add_link(plane, &params, 1 << 17)};
-    CHECK(end.link >= 0);
-    CHECK_EQUAL(qbb_dataplane_set_usable(plane, end.link, 1), 0);
-    return end;
-}
-
-static void join(test_end a, test_end b, int type)
-{
-    int fds[2];
-    enum qbb_channel_kind kind = type == SOCK_DGRAM ? QBB_CHANNEL_UDP : QBB_CHANNEL_TCP;
-    connected_pair(type, fds);
-    CHECK_EQUAL(qbb_dataplane_set_channel(a.plane, a.link, kind, fds[0]), 0);
-    CHECK_EQUAL(qbb_dataplane_set_channel(b.plane, b.link, kind, fds[1]), 0);
-}
-
 static void send_control(test_end from, uint8_t fill)
 {
     uint8_t message[80];
@@ -158,11 +89,6 @@ static void wait_for_drop(qbb_dataplane *plane, enum qbb_network_drop reason, ui
         qbb_dataplane_network_drops(plane, drops);
     }
     CHECK_EQUAL(drops[reason], count);
-}
-
-static qbb_way route(uint32_t prefix, uint8_t bits, int link)
-{
-    return (qbb_way){.prefix = prefix, .bits = bits, .flags = QBB_WAY_BEST, .link = (int16_t)link, .cost = 1};
 }
 
 /* A -- B -- C: keys from A's ring to C's ring, relayed by B. */
