@@ -8,13 +8,12 @@ Units are its forks and die with it. It ends in order at SIGTERM. Progress lines
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +96,7 @@ class Keeper:
         """what="cable": both channels; "wire": the classical one; "fibre": the quantum one."""
         link, devices = self._link(arguments)
         if arguments.get("what") != "fibre":
-            with plain_signals():
-                self._network.cut(link)
+            self._network.cut(link)
         if arguments.get("what") != "wire":
             for device in devices:
                 self._network.ask_fibre(device, "cut")
@@ -107,8 +105,7 @@ class Keeper:
     def mend(self, arguments: Arguments) -> Any:
         """Wire, fibres, and taps."""
         link, devices = self._link(arguments)
-        with plain_signals():
-            self._network.mend(link)
+        self._network.mend(link)
         for device in devices:
             self._network.ask_fibre(device, "mend")
             self._network.ask_fibre(device, "tap", fraction=0)
@@ -146,19 +143,6 @@ class Keeper:
         node.stop(*units)
         node.start(*units)
         return {"node": node.name, "units": units}
-
-
-@contextlib.contextmanager
-def plain_signals() -> Iterator[None]:
-    """For pyroute2, which forks helpers and ends them by SIGTERM: with the loop's handlers and its pipe they would pass
-    that on to us. A SIGTERM of our own within these milliseconds ends the lab as a crash does."""
-    wakeup = signal.set_wakeup_fd(-1)
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        signal.set_wakeup_fd(wakeup)
 
 
 def _guarded(command: Handler) -> Handler:
@@ -243,7 +227,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         keep(lab)
     except OSError as error:
-        Progress().tell(error=f"{error.strerror or error}: {error.filename or 'a namespace or process'}")
+        Progress().tell(error=str(error))
         raise
     finally:
         record.sweep(lab.name)

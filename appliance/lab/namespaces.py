@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pyroute2 import IPRoute, NetNS, netns
-
-DIRECTORY = Path(netns.NETNS_RUN_DIR)
+DIRECTORY = Path("/run/netns")  # ip-netns(8)
 DEATH_S = 5.0
 NOBODY = "02:00:00:00:00:01"
-PERMANENT = 0x80  # NUD_PERMANENT
 
 
 def path(name: str) -> Path:
@@ -23,39 +21,29 @@ def path(name: str) -> Path:
 
 def create(name: str) -> None:
     """With its loopback up. Raises OSError."""
-    netns.create(name)
-    with NetNS(name) as inside:
-        inside.link("set", index=1, state="up")
+    _ip(None, f"netns add {name}")
+    _ip(name, "link set lo up")
 
 
 def wire(interface: str, first: tuple[str, str], second: tuple[str, str], prefix_bits: int = 24) -> None:
-    """A veth pair named alike at both ends; an end is (namespace, IPv4 address)."""
-    peer = {"ifname": interface, "net_ns_fd": second[0]}
-    with IPRoute() as here:
-        here.link("add", ifname=interface, kind="veth", peer=peer, net_ns_fd=first[0])
+    """A veth pair named alike at both ends; an end is (namespace, IPv4 address). Raises OSError."""
+    _ip(None, f"link add {interface} netns {first[0]} type veth peer name {interface} netns {second[0]}")
     for name, address in (first, second):
-        with NetNS(name) as inside:
-            index = inside.link_lookup(ifname=interface)[0]
-            inside.addr("add", index=index, address=address, prefixlen=prefix_bits)
-            inside.link("set", index=index, state="up")
+        _ip(name, f"addr add {address}/{prefix_bits} dev {interface}", f"link set {interface} up")
 
 
 def set_up(name: str, interface: str, up: bool) -> None:
     """Takes one end of a wire down, which cuts it, or up again."""
-    with NetNS(name) as inside:
-        index = inside.link_lookup(ifname=interface)[0]
-        inside.link("set", index=index, state="up" if up else "down")
+    _ip(name, f"link set {interface} {'up' if up else 'down'}")
 
 
 def lose(name: str, interface: str, address: str, lost: bool) -> None:
     """What is sent to that neighbour gets lost without a word, as in a network far away: it goes to a hardware address
     that nobody has."""
-    with NetNS(name) as inside:
-        index = inside.link_lookup(ifname=interface)[0]
-        if lost:
-            inside.neigh("replace", dst=address, lladdr=NOBODY, ifindex=index, state=PERMANENT)
-        else:
-            inside.neigh("del", dst=address, ifindex=index)
+    if lost:
+        _ip(name, f"neigh replace {address} lladdr {NOBODY} dev {interface} nud permanent")
+    else:
+        _ip(name, f"neigh del {address} dev {interface}")
 
 
 def processes(name: str) -> Iterator[int]:
@@ -78,10 +66,19 @@ def remove(name: str) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
-        netns.remove(name)
+        _ip(None, f"netns del {name}")
 
 
 def existing(prefix: str) -> list[str]:
     with contextlib.suppress(FileNotFoundError):
         return sorted(entry.name for entry in DIRECTORY.iterdir() if entry.name.startswith(prefix))
     return []
+
+
+def _ip(inside: str | None, *commands: str) -> None:
+    """By ip(8): a network of fifty nodes is made of three hundred of these, and it is five times as fast as opening a
+    netlink socket in each namespace from Python would be."""
+    where = [] if inside is None else ["-n", inside]
+    done = subprocess.run(["ip", *where, "-batch", "-"], input="\n".join(commands), text=True, capture_output=True)
+    if done.returncode:
+        raise OSError(f"ip {' '.join(where)}: {'; '.join(commands)}: {done.stderr.strip()}")

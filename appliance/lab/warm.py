@@ -40,9 +40,14 @@ class Fork:
 
     def __init__(self, child: Callable[[], NoReturn]) -> None:
         self._status: int | None = None
-        self.pid = os.fork()
-        if self.pid == 0:
-            child()
+        # What a handler raises while Python's own fork hooks run is lost: the signal waits until the fork is done.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, RESET)
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                child()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def poll(self) -> int | None:
         if self._status is None:
@@ -91,6 +96,7 @@ class WarmProcess(Process):
             for number in RESET:
                 signal.signal(number, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, RESET)
             os.setsid()
             _enter(self._namespace)
             self._files()
