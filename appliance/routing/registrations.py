@@ -11,7 +11,8 @@ replaces is withdrawn after. Registrations that come one by one would make one L
 that are no longer than itself, as a binary counter carries, so few are short and each record moves few times.
 
 A node registers addresses of its own network only: others' are dropped as forged. Whether the node can be reached is
-the routing table's to say: an LSA outlives its node by up to an hour.
+the routing table's to say: an LSA outlives its node by up to an hour. So that other areas can tell, a node with
+registrations is an AS boundary router, of which border nodes advertise each one (RFC 5250 5, RFC 2328 12.4.3).
 """
 
 from __future__ import annotations

@@ -36,3 +36,8 @@ def set_costs(costs: Sequence[tuple[str, int]]) -> list[str]:
     for interface, cost in costs:
         commands += [f"interface {interface}", f"ip ospf cost {cost}"]
     return [*commands, "end"]
+
+
+def set_external(on: bool) -> list[str]:
+    """Makes the node an AS boundary router, or not, by redistributing the static routes that it does not have."""
+    return ["enable", "configure terminal", "router ospf", f"{'' if on else 'no '}redistribute static", "end"]

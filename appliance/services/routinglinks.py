@@ -143,15 +143,20 @@ class RoutedLinks:
             self._tell([(names[link], derived.advertised) for link, derived in self.costs.items()])
 
     def _tell(self, costs: list[tuple[str, int]]) -> None:
+        if not self.command(vty.set_costs(costs)):
+            self._loop.after(TRY_AGAIN_S, self.tell_costs)
+
+    def command(self, commands: list[str]) -> bool:
+        """To ospfd; False when it did not take them."""
         try:
-            ospfclient.command(self._vty, vty.set_costs(costs))
+            ospfclient.command(self._vty, commands)
         except OSError as error:
             if not self.vty_cause:
-                journal.write("ospf-command-failed", f"ospfd did not take a cost: {error.strerror or error}")
-            self.vty_cause = f"ospfd does not take costs at {self._vty} ({error.strerror or error})"
-            self._loop.after(TRY_AGAIN_S, self.tell_costs)
-        else:
-            self.vty_cause = ""
+                journal.write("ospf-command-failed", f"ospfd took no command: {error.strerror or error}")
+            self.vty_cause = f"ospfd takes no commands at {self._vty} ({error.strerror or error})"
+            return False
+        self.vty_cause = ""
+        return True
 
     def status(self) -> list[dict[str, Any]]:
         shown = []

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 from typing import Any
 
-from appliance.routing import port, table
+from appliance.routing import port, table, vty
 from appliance.routing.frrconfig import Settings
 from appliance.routing.lsa import LinkKind
 from appliance.routing.lsdb import Change, Database
@@ -56,6 +56,7 @@ class RoutingState:
         self._publisher = Publisher(settings.address, first_id)
         self._ready = False  # ospfd takes our LSAs
         self._refused: dict[str, int] = {}
+        self._external = False  # an AS boundary router, as ospfd was told
         self._missed: set[str] = set()  # interfaces that ospfd did not know at the last look
         loop.every(LOOK_S, self._look)
         self.ospf = OspfApi(loop, OPAQUE_KIND, self._began, self._event, self._settled, self._lost)
@@ -79,6 +80,8 @@ class RoutingState:
         self._settling_until = self._loop.now() + SETTLE_HELLOS * self._settings.hello_interval_s
         self._loop.at(self._settling_until, lambda: self._soon("table", 0))
         self._links.tell_costs()
+        self._external = False
+        self._tell_external()
 
     def _lost(self, why: str) -> None:
         journal.write("ospf-lost", f"ospfd is gone: {why}; the table stays until it is back")
@@ -93,6 +96,7 @@ class RoutingState:
             bodies = (area.router(own) for area in self._database.areas.values())
             known = {link.id for body in bodies if body for link in body.links if link.kind == LinkKind.STUB}
             missing = {name for name, network in self._links.networks().items() if network not in known}
+        self._tell_external()
         again = missing & self._missed
         if again:
             self._links.announce(again)
@@ -177,12 +181,19 @@ class RoutingState:
         self._soon("publish", GATHER_S)
 
     def _publish(self) -> None:
+        self._tell_external()
         if self._ready:
             self._originate(self._publisher.flush())
 
     def _originate(self, actions: list[Action]) -> None:
         for action in actions:
             self.ospf.originate(*action)
+
+    def _tell_external(self) -> None:
+        """Others can tell whether a node with registrations is there."""
+        wanted = bool(self._publisher.all())
+        if wanted != self._external and self.ospf.up and self._links.command(vty.set_external(wanted)):
+            self._external = wanted
 
     def _read_directory(self) -> None:
         if self._whole:
