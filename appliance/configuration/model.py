@@ -88,6 +88,7 @@ class RoutingConfig:
     hello_interval_s: int = 10
     dead_interval_s: int = 40
     hold_s: float = 2.0
+    namespace: str | None = None  # None: where the units are started
     frr: Path = Path("/usr/lib/frr")
 
 

@@ -292,6 +292,10 @@ ROUTING = Table(
         Setting("hold_s", v.duration(0, 3600), 2.0,
                 "For so long after a change of the network only best paths are used: the nodes learn of it one after "
                 "the other.", "s"),
+        Setting("namespace", v.namespace, None,
+                "Network namespace that qbb-routing and qbb-frr enter, made when it is not there; when left out, they "
+                "stay where they are started. Nothing but loopback and the links' TUNs may be in it: FRR's API is open to "
+                "all who get there."),
         Setting("frr", v.path, Path("/usr/lib/frr"), "Where FRR's zebra and ospfd are."),
     ),
     rules=(_increasing("hello_interval_s", "dead_interval_s"),),

@@ -195,6 +195,12 @@ def _parse_name(value: object) -> str:
     return str(value)
 
 
+def _parse_namespace(value: object) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", text_of(value), re.ASCII):
+        raise WrongValue(f"{shorten(value)} cannot be a network namespace")
+    return str(value)
+
+
 def _parse_account(value: object) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}\$?", text_of(value), re.ASCII):
         raise WrongValue(f"{shorten(value)} cannot be a user or group name")
@@ -310,6 +316,7 @@ def several(of: Kind, expects: str) -> Kind:
 
 
 name = Kind("name", "lower-case letters, digits and hyphens are wanted, 32 at most", _parse_name, quote)
+namespace = Kind("namespace", 'a namespace\'s name such as "qbb-routing" is wanted', _parse_namespace, quote)
 account = Kind("account", 'an account\'s name such as "charon" is wanted', _parse_account, quote)
 node_address = Kind("address", 'a node\'s address such as "1.1.1.2" is wanted', _parse_node_address, quote)
 prefix = Kind("prefix", 'a prefix such as "1.1.2.0/24" is wanted', _parse_prefix, quote)

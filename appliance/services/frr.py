@@ -1,10 +1,10 @@
 """The unit qbb-frr: FRR's zebra and ospfd for this node, in the network namespace that it is started in.
 
-    python -m appliance.services.frr --config /etc/qbb/node.toml [--namespace NAME]
+    python -m appliance.services.frr --config /etc/qbb/node.toml
 
 It writes their configuration, starts both, starts each again when it dies, and ends them when it ends. They have no
 vtys on TCP; ospfd's API on TCP 2607 is on every address of the namespace, so there may be loopback and the node's TUNs
-only. Their run folder is /run/frr/NODE.
+only. Their run folder is /run/frr/NAME, by the name of the namespace, else of the node.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Missing(Exception):
 
 
 def folder(node: NodeConfig) -> Path:
-    return RUN_FOLDER / node.name
+    return RUN_FOLDER / (node.routing.namespace or node.name)
 
 
 def vty_socket(node: NodeConfig) -> Path:
@@ -108,7 +108,7 @@ class Daemons:
 
     def _command(self, program: str) -> list[str]:
         path = self._node.routing.frr / program
-        common = [str(path), "-P", "0", "-N", self._node.name, "-f", str(self._folder / f"{program}.conf")]
+        common = [str(path), "-P", "0", "-N", self._folder.name, "-f", str(self._folder / f"{program}.conf")]
         return common if program == "zebra" else [*common, "-a"]
 
     def _start(self, program: str) -> None:
@@ -153,13 +153,12 @@ class Daemons:
 
 def main() -> int:
     parser = startup.arguments("qbb-frr", "FRR's zebra and ospfd for a QBB node")
-    options = namespace.add_argument(parser).parse_args()
-    node = startup.configuration(options.config)
+    node = startup.configuration(parser.parse_args().config)
     loop = Loop()
     try:
-        namespace.enter(options.namespace)
+        namespace.enter(node.routing.namespace)
         if strangers := namespace.strangers():
-            raise Missing(f"{', '.join(strangers)} may not be in FRR's network namespace: give it one by --namespace")
+            raise Missing(f"{', '.join(strangers)} may not be in FRR's network namespace: set routing.namespace")
         daemons = Daemons(loop, node)
         daemons.start()
     except (Missing, OSError, LookupError) as error:

@@ -6,16 +6,10 @@ FRR 8.4 opens ospfd's API on every address, so no other interface may be there: 
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser
 
 from pyroute2 import IPRoute, netns
 
 OWN = ("lo", "qbb")  # how names of interfaces begin that may be there
-
-
-def add_argument(parser: ArgumentParser) -> ArgumentParser:
-    parser.add_argument("--namespace", metavar="NAME", help="network namespace to enter; made when it is not there")
-    return parser
 
 
 def enter(name: str | None) -> None:

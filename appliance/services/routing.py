@@ -1,6 +1,6 @@
 """The unit qbb-routing: carries OSPF between ospfd and the neighbours, and makes the routing table out of its database.
 
-    python -m appliance.services.routing --config /etc/qbb/node.toml [--namespace NAME]
+    python -m appliance.services.routing --config /etc/qbb/node.toml
 
 It holds no key. It needs CAP_NET_ADMIN in its network namespace, in which qbb-frr runs too and nothing else does.
 """
@@ -98,11 +98,10 @@ class RoutingService:
 
 def main() -> int:
     parser = startup.arguments("qbb-routing", "routing of a QBB node by OSPF")
-    options = namespace.add_argument(parser).parse_args()
-    node = startup.configuration(options.config)
+    node = startup.configuration(parser.parse_args().config)
     loop = Loop()
     try:
-        namespace.enter(options.namespace)
+        namespace.enter(node.routing.namespace)
         node.runtime_directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         service = RoutingService(loop, node)
     except OSError as error:

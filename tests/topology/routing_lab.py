@@ -177,7 +177,7 @@ class Lab:
             f'[node]\nname = "{self.namespace(name)}"\naddress = "{node.address}"',
             f'state_directory = "{self.folder(name)}/state"\nruntime_directory = "{self.folder(name)}"',
             f'[routing]\nrole = "{node.role}"\narea = "{node.area}"\nhello_interval_s = {self._hello_s}',
-            f"hold_s = {self._hold_s}",
+            f'hold_s = {self._hold_s}\nnamespace = "{self.namespace(name)}"',
         ]
         for number, link in enumerate(node.links):
             cost = json.dumps(link.cost)
@@ -220,8 +220,8 @@ class Lab:
             shutil.rmtree(Path("/run/frr") / self.namespace(name), ignore_errors=True)
 
     def start(self, name: str, unit: str) -> None:
-        command = [sys.executable, "-m", f"appliance.services.{unit}"]
-        command += ["--config", str(self.folder(name) / "node.toml"), "--namespace", self.namespace(name)]
+        config = str(self.folder(name) / "node.toml")
+        command = [sys.executable, "-m", f"appliance.services.{unit}", "--config", config]
         with (self.folder(name) / f"{unit}.log").open("ab") as log:
             self._processes[name, unit] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 

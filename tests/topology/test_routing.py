@@ -255,6 +255,7 @@ def test_frr_missing_or_of_another_version(tmp_path: Path) -> None:
         runtime_directory = "{tmp_path}"
         [routing]
         frr = "{fake}"
+        namespace = "qrtlonely"
         [[link]]
         name = "x"
         peer = "1.1.0.5"
@@ -266,7 +267,7 @@ def test_frr_missing_or_of_another_version(tmp_path: Path) -> None:
 
     def said() -> str:
         command = [sys.executable, "-m", "appliance.services.frr", "--config", str(configuration)]
-        result = subprocess.run([*command, "--namespace", "qrtlonely"], capture_output=True, text=True, timeout=60)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert result.returncode == 1
         (line,) = result.stderr.splitlines()
         return line
@@ -299,9 +300,9 @@ def test_frr_does_not_start_where_others_come_in(tmp_path: Path) -> None:
     try:
         subprocess.run(["ip", "-n", name, "link", "add", "door", "type", "veth", "peer", "name", "qbbpeer"], check=True)
         subprocess.run(["ip", "-n", name, "link", "set", "door", "up"], check=True)
-        command = [sys.executable, "-m", "appliance.services.frr", "--config", str(configuration), "--namespace", name]
+        command = [sys.executable, "-m", "appliance.services.frr", "--config", str(configuration)]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert result.returncode == 1
-        assert "door may not be in FRR's network namespace: give it one by --namespace" in result.stderr
+        assert "door may not be in FRR's network namespace: set routing.namespace" in result.stderr
     finally:
         namespaces.remove(name)

@@ -48,6 +48,7 @@ link = "rome"
 [routing]
 role = "border"
 hold_s = 5
+namespace = "qbb-routing"
 
 [keys]
 socket_mode = "0600"
@@ -133,7 +134,7 @@ def test_all_problems_are_told_with_line_place_and_remedy() -> None:
         'node.toml:8: link "paris".listen: "192.0.2.1" is not host:port; host:port such as "192.0.2.1:7301" is wanted',
         'node.toml:10: link "paris".chanel: is not known; did you mean channel?',
         'node.toml:21: link "paris".device "paris-1".qber_alarm: 0.8 is out of range; 0.001 to 0.5 is allowed',
-        'node.toml:41: keys.client "charon": names nobody; uid, gid, user or group is wanted',
+        'node.toml:42: keys.client "charon": names nobody; uid, gid, user or group is wanted',
     ]
 
 
