@@ -10,6 +10,7 @@
     key.py       key: asks for one session key
     check.py     check: the configuration and the secret files
     lab.py       lab up, down, status, cut, mend, tap, rate, kill, restart, exec
+    top.py       top: the live view; topview.py makes its frames
     manual.py    makes packaging/qbb.1 and packaging/qbb-node.toml.5
 
 It holds no state and no privilege of its own: it asks the running units over their control sockets, whose group may

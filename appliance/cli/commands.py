@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,15 @@ def _asking(run: Callable[[Node, Screen, Namespace], int]) -> Run:
 
 
 def _lab(name: str) -> Run:
-    """A command of lab.py, which is loaded when it is wanted: it brings network namespaces along."""
+    """A command of lab.py."""
+    return _later("lab", name)
+
+
+def _later(module: str, name: str) -> Run:
+    """A command of a module that is loaded when it is wanted: the others need not wait for what it brings along."""
 
     def run(screen: Screen, options: Namespace) -> int:
-        from appliance.cli import lab
-
-        return int(getattr(lab, name)(screen, options))
+        return int(getattr(import_module(f"appliance.cli.{module}"), name)(screen, options))
 
     return run
 
@@ -110,6 +114,13 @@ COMMANDS = (
                 Argument(("--no-files",), "do not look at the secret files", {"action": "store_true"}),
             ),
             more="Reports every problem with its place and what would be right. Exit status 1 when there is one."),
+    Command(("top",), "stores, rates, load, sessions and alarms, live", _later("top", "top"),
+            (
+                Argument(("--lab",), "all nodes of a running lab, by its file or name", {"metavar": "FILE"}),
+                Argument(("--once",), "print it once", {"action": "store_true"}),
+            ),
+            more="STORED is in bytes, KEY/s (what the devices make) and SPENT/s are in bit/s. A bar is empty at 1 KiB "
+                 "of stored key; each cell is four times as much. q ends it, arrows scroll, l shows links or nodes."),
     Command(("lab", "up"), "start a network in namespaces of this machine", _lab("up"),
             (
                 Argument(("file",), "the lab's file", {"type": Path, "metavar": "FILE"}),
