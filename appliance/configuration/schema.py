@@ -294,8 +294,8 @@ ROUTING = Table(
                 "the other.", "s"),
         Setting("namespace", v.namespace, None,
                 "Network namespace that qbb-routing and qbb-frr enter, made when it is not there; when left out, they "
-                "stay where they are started. Nothing but loopback and the links' TUNs may be in it: FRR's API is open to "
-                "all who get there."),
+                "stay where they are started. Nothing but loopback and the links' TUNs may be in it: FRR's API is open "
+                "to all who get there."),
         Setting("frr", v.path, Path("/usr/lib/frr"), "Where FRR's zebra and ospfd are."),
     ),
     rules=(_increasing("hello_interval_s", "dead_interval_s"),),

@@ -1,6 +1,6 @@
 """The control sockets: how `qbb` and the monitor ask a running unit.
 
-Each unit listens at RUNDIR/UNIT.control (dataplane, keys, routing, device-NAME; unix stream socket, mode 0660). A
+Each unit listens at RUNDIR/UNIT.control (dataplane, keys, routing, frr, device-NAME; unix stream socket, mode 0660). A
 request is one line of JSON, {"command": NAME, ...arguments}; the answer is one line, {"ok": true, "answer":
 ...} or {"ok": false, "error": TEXT}. A connection may ask several times. No answer ever holds a key byte.
 
@@ -27,6 +27,7 @@ routing "routes": {"hold", "routes": [{"destination", "kind": "network"|"node", 
     "area", "cost", "local", "entries": [{"link", "next_hop", "path", "cost", "best", "loop_free"}]}]}
 routing "registrations": {"registrations": [{"name", "address", "port", "kind", "public", "cost"}]}; cost null when the
     node cannot be reached.
+frr "status": {"version", "running": {program: pid}}
 keys "status": {"node", "uptime_s", "shelf_keys", "shelf_used", "source", "clients", "applications": [...]}.
 keys "sessions": {"sessions": [{"local_port", "peer", "peer_port", "state", "keys_delivered",
     "keys_confirmed", "stock", "client"}]}.

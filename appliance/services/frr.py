@@ -14,10 +14,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from appliance.config import LinkConfig, NodeConfig
 from appliance.routing import cost, frrconfig
 from appliance.services import journal, namespace, notify, startup
+from appliance.services.control import ControlServer
 from appliance.services.runtime import Loop
 
 RUN_FOLDER = Path("/run/frr")
@@ -137,6 +139,13 @@ class Daemons:
         self._loop.forget(pidfd)
         os.close(pidfd)
 
+    def status(self) -> dict[str, Any]:
+        """See services/control.py."""
+        return {
+            "version": ".".join(map(str, self.version)),
+            "running": {program: child.pid for program, child in self._children.items()},
+        }
+
     def stop(self) -> None:
         self._stopping = True
         for program in reversed(list(self._children)):
@@ -160,16 +169,19 @@ def main() -> int:
         if strangers := namespace.strangers():
             raise Missing(f"{', '.join(strangers)} may not be in FRR's network namespace: set routing.namespace")
         daemons = Daemons(loop, node)
+        node.runtime_directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+        control = ControlServer(loop, node.control_socket("frr"), {"status": lambda arguments: daemons.status()})
         daemons.start()
     except (Missing, OSError, LookupError) as error:
         journal.write("unit-failed", f"cannot start FRR: {error}")
         return 1
-    version = ".".join(map(str, daemons.version))
+    version = daemons.status()["version"]
     journal.write("unit-started", f"zebra and ospfd {version} for node {node.name}, {len(node.routed_links)} links")
     notify.ready(f"FRR {version}")
     loop.run()
     notify.stopping()
     daemons.stop()
+    control.close()
     journal.write("unit-stopped", "stopped in order")
     return 0
 

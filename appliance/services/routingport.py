@@ -28,7 +28,7 @@ from appliance.services.runtime import Loop, Timer
 
 PUSH_INTERVAL_S = 2.0
 GRACE_S = 60.0
-CHANNEL, COMMAND_DATA, PRIORITY = 2, 4, 4
+CHANNEL, DATA, PRIORITY = 2, 1, 4
 MOST_MESSAGES = 64  # read in one go
 
 
@@ -116,7 +116,7 @@ class RoutingPort:
             self.dropped["out-link"] += 1
         elif (wrong := gate.malformed(packet)) is not None:
             self.dropped[f"out-{wrong}"] += 1
-        elif not self._plane.submit(link, CHANNEL, COMMAND_DATA, PRIORITY, packet, reliable=False):
+        elif not self._plane.submit(link, CHANNEL, DATA, PRIORITY, packet, reliable=False):
             # Not reliably: OSPF repeats what gets lost, and an acknowledgement would cost one tag more.
             self.dropped["out-full"] += 1
 

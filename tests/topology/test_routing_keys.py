@@ -1,0 +1,87 @@
+"""Session keys over routes that OSPF found: real data planes, whose links carry OSPF's packets, and real FRR.
+
+            vienna
+           /      \\
+      north        south      paris - vienna costs 1 + 1 by rome and 10 directly
+         /          \\
+    paris -- line -- rome     (paris, vienna and rome are all joined)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.lab import DevicePlan, LinkPlan, Network, NetworkPlan, Run, SitePlan, until
+from appliance.lab.plan import QUICK
+
+from .talk import Flow, Talk
+
+PARIS, VIENNA, ROME = "1.1.1.1", "1.1.2.1", "1.1.3.1"
+
+
+def site(name: str, address: str) -> SitePlan:
+    routing = {"hello_interval_s": 1, "hold_s": 0.5}
+    return SitePlan(name, address, routing=routing, units=("routing", "frr"))
+
+
+def link(name: str, ends: tuple[str, str], network: str, cost: int) -> LinkPlan:
+    settings = {**QUICK, "network": network}
+    return LinkPlan(name, ends, (DevicePlan(f"fibre-{name}"),), settings, (cost, cost))
+
+
+@pytest.fixture
+def triangle() -> Iterator[Network]:
+    if os.geteuid() != 0:
+        pytest.skip("network namespaces need root")
+    plan = NetworkPlan(
+        (site("paris", PARIS), site("vienna", VIENNA), site("rome", ROME)),
+        (
+            link("north", ("paris", "vienna"), "1.1.128.0/30", 10),
+            link("line", ("paris", "rome"), "1.1.128.4/30", 1),
+            link("south", ("rome", "vienna"), "1.1.128.8/30", 1),
+        ),
+    )
+    with Run() as run:
+        network = Network(run, plan)
+        for node in network.nodes.values():
+            # FRR wants a namespace without other doors; by its name it goes with the run.
+            space = f"{node.namespace}-r"
+            node.config.write_text(node.config.read_text().replace("[routing]", f'[routing]\nnamespace = "{space}"'))
+        network.start()
+        yield network
+    for node in network.nodes.values():
+        shutil.rmtree(Path("/run/frr") / f"{node.namespace}-r", ignore_errors=True)
+
+
+def ways(network: Network, name: str, prefix: str) -> list[tuple[str, int, bool]]:
+    """As the data plane has them."""
+    table: list[dict[str, Any]] = network.node(name).ask("dataplane", "routes")["routes"]
+    found = (row for row in table if row["prefix"] == prefix)
+    return [(way["link"], way["cost"], way["loop_free"]) for row in found for way in row["ways"]]
+
+
+def test_keys_go_by_the_routes_that_ospf_found(triangle: Network) -> None:
+    triangle.wait_ready()
+    by_rome = [("line", 3, True), ("north", 11, True)]
+    until(lambda: ways(triangle, "paris", f"{VIENNA}/32") == by_rome, lambda: f"{ways(triangle, 'paris', VIENNA)}", 60)
+    with Talk(triangle) as talk:
+        talk.keys(10)
+    spent = triangle.node("rome").link("south")["spent_bytes"]
+    assert spent["pad"] >= 10 * 32, f"rome relayed them: {spent}"
+    assert spent["tag_routing"] > 0, "OSPF's packets are authenticated like all others"
+    flow = Flow(triangle)
+    flow.start()
+    flow.wait()
+    triangle.cut("south")
+    until(lambda: ways(triangle, "paris", f"{VIENNA}/32")[:1] == [("north", 11, True)], "around rome", 60)
+    flow.wait()
+    triangle.mend("south")
+    until(lambda: ways(triangle, "paris", f"{VIENNA}/32") == by_rome, "back by rome", 60)
+    flow.wait()
+    flow.stop()
