@@ -18,6 +18,7 @@ import pytest
 
 from appliance.lab import namespaces
 from appliance.network import packet as network
+from appliance.routing.cost import SETTLE_S
 
 from .routing_lab import Lab, Node, connect
 
@@ -228,7 +229,7 @@ def test_registrations_go_with_their_node(lab: Lab) -> None:
     wait_whole(lab)
 
 
-def test_a_derived_cost_follows_and_a_qan_carries_nothing(tmp_path: Path) -> None:
+def test_a_derived_cost_follows_the_key_rate_and_a_qan_carries_nothing(tmp_path: Path) -> None:
     """A triangle: a - b derived, by way of c fixed; c is a quantum access node."""
     a, b = Node("a", "1.2.0.1", BACKBONE), Node("b", "1.2.0.5", BACKBONE)
     c, d = Node("c", "1.2.0.9", BACKBONE, "qan"), Node("d", "1.2.0.13", BACKBONE)
@@ -242,6 +243,12 @@ def test_a_derived_cost_follows_and_a_qan_carries_nothing(tmp_path: Path) -> Non
         assert lab.entries("a", "c") == [("c", 1), ("b", 1001)]
         lab.wait("c has ways of its own", lambda: lab.entries("c", "d"))
         assert [link["cost"] for link in lab.ask("a", "status")["links"]] == [1000, 1]
+        assert lab.forwarder is not None
+        lab.forwarder.rate_bps["a", "b"] = 2_500.0
+        # Told after the new rate stayed for a while (cost.SETTLE_S), over ospfd's vty.
+        lab.wait("the new cost", lambda: lab.entries("a", "d") == [("b", 4005)], patience_s=3 * SETTLE_S)
+        assert lab.entries("b", "a") == [("a", 1000)], "each direction has a cost of its own"
+        assert lab.ask("a", "status")["causes"] == []
 
 
 def test_frr_missing_or_of_another_version(tmp_path: Path) -> None:
