@@ -6,6 +6,9 @@ from collections import deque
 from collections.abc import Callable
 from random import Random
 
+from appliance.native.link import HEADER_BYTES
+from appliance.q3p.messages import Challenge, HelloRecords, Init, LogStateMessage, Response
+
 from .faults import CALM, Faults, Figures
 
 MS = 1_000_000
@@ -13,6 +16,17 @@ SECOND = 1_000_000_000
 KEPT_FOR_REPLAY, HELLOS_KEPT = 400, 60
 NOT_HELD = -1
 AUTHENTICATED = 0x40  # in byte 8 of a packet: the A bit; a hello has none
+SEALED = 0  # beside the kinds of hellos, which stand in the clear behind the header
+HOLDABLE = (  # which packets are held back together
+    {SEALED, *(kind.kind for kind in (Init, Challenge, Response, LogStateMessage, HelloRecords))},
+    {HelloRecords.kind},
+    {Challenge.kind, Response.kind},
+    {SEALED},
+)
+
+
+def kind_of(packet: bytes) -> int:
+    return SEALED if packet[8] & AUTHENTICATED else packet[HEADER_BYTES]
 
 
 class Channel:
@@ -32,6 +46,7 @@ class Channel:
         self._hellos: deque[tuple[int, bytes]] = deque(maxlen=HELLOS_KEPT)
         self._cut = False
         self._held_sender = NOT_HELD
+        self._held_kinds: set[int] = set()
         self._held: list[bytes] = []
         self._calm = False
 
@@ -49,9 +64,9 @@ class Channel:
         self._cut = False
 
     def withhold(self, sender: int, duration_ns: int) -> None:
-        """Hold back what this end sends, and deliver it then."""
+        """Hold back what this end sends, or some kinds of it, and deliver it then."""
         if self._held_sender == NOT_HELD and not self._calm:
-            self._held_sender = sender
+            self._held_sender, self._held_kinds = sender, self._random.choice(HOLDABLE)
             self._at(duration_ns, self._release)
 
     def _release(self) -> None:
@@ -65,11 +80,12 @@ class Channel:
     def transmit(self, sender: int, packet: bytes) -> None:
         self._figures.packets += 1
         faults, draw = self._faults, self._random.random
-        kept = self._sent if packet[8] & AUTHENTICATED else self._hellos
+        kind = kind_of(packet)
+        kept = self._sent if kind == SEALED else self._hellos
         kept.append((sender, packet))
         if self._cut:
             return
-        if sender == self._held_sender:
+        if sender == self._held_sender and kind in self._held_kinds:
             self._held.append(packet)
             return
         copies = (0 if draw() < faults.loss else 1) + (1 if draw() < faults.duplication else 0)

@@ -48,8 +48,8 @@ CALM = Faults(
 )  # fmt: skip
 
 # Seeds take these in turn: short lives full of faults; longer ones in which chunks are opened, spent and closed; a
-# clean channel, so that crashes alone decide; an adversary who holds back, replays and rolls back; and logs compacted
-# all the time.
+# clean channel, so that crashes alone decide; an adversary who holds back, replays and rolls back; logs compacted all
+# the time; and rollbacks of ends whose hello hardly began, with what they sent released afterwards.
 PROFILES = (
     Faults(),
     Faults(strike_early=0.1, strike_open=0.8, effects_between_crashes=80, loss=0.1, rollback=0.02, long_keys=0.7),
@@ -59,6 +59,7 @@ PROFILES = (
     ),
     Faults(replay=0.3, loss=0.2, rollback=0.15, cut=0.1, longest_cut_s=15, withhold=0.3),
     Faults(keep_records=40, strike_open=0.5, effects_between_crashes=50, loss=0.1, rollback=0.1),
+    Faults(rollback=0.5, withhold=0.7, strike_early=0.7, strike_open=0.1, loss=0.1, corruption=0.02),
 )  # fmt: skip
 
 

@@ -59,6 +59,8 @@ class KeyOracle:
             block = number // MOST_WORDS
             if doing == "open":
                 self.under_way[block] -= reliable
+                if self.under_way[block] < 0:
+                    raise KeyMisuse(f"{who} opened a packet of block {self.blocks[block][1]} a second time")
                 if known is None:
                     raise KeyMisuse(f"{who} opened a packet with word {self.name(word)}, which sealed nothing")
             elif known is None:

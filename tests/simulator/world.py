@@ -216,6 +216,8 @@ class World:
             EARLY_EFFECTS if early else 2 * faults.effects_between_crashes + 1
         )
         self._remember(index)
+        if self.random.random() < faults.withhold:
+            self.channel.withhold(index, self.random.randrange(2 * SECOND))
         try:
             self.ends[index].boot(self.now_ns)
         except Crash:

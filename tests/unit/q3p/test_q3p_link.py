@@ -10,7 +10,7 @@ from q3p_pair import MASTER, SLAVE, Pair, started
 
 from appliance.q3p.link import NEVER, NO_KEY_LEFT, Mode
 from appliance.q3p.linklog import LinkLog
-from appliance.q3p.messages import MAC_BYTES
+from appliance.q3p.messages import HEADER, MAC_BYTES, HelloRecords
 from appliance.q3p.records import BlockEntry, BlockName, Epoch, Open, Store, Void, encode
 from tests.simulator.channel import AUTHENTICATED, SECOND
 from tests.simulator.disk import Disk
@@ -276,3 +276,30 @@ def test_a_chunk_reported_missing_is_voided_in_the_session() -> None:
     pair.spend(lambda: Void((chunk,)) in pair.records(SLAVE))
     assert not any(isinstance(record, Open) and record.chunk == chunk for record in pair.records(MASTER))
     assert pair.machine(MASTER).session == session
+
+
+def test_records_of_an_older_session_are_not_taken() -> None:
+    """Held back while the master was rolled back behind them, they would make the slave's log another one."""
+    pair = started()
+    before = pair.disks[MASTER].snapshot()
+    held: list[bytes] = []
+
+    def hold_records(sender: int, packet: bytes) -> bool:
+        records = hello(packet) and packet[HEADER.size] == HelloRecords.kind
+        if records:
+            held.append(packet)
+        return not records
+
+    pair.passes = hold_records
+    pair.boot(MASTER)
+    pair.until(lambda: held)
+    older = held[:]
+    pair.disks[MASTER].restore(before)
+    session, length = pair.machine(SLAVE).session, pair.machine(SLAVE).log.length
+    pair.boot(MASTER)
+    pair.until(lambda: pair.machine(SLAVE).session not in (None, session))
+    for packet in older:
+        pair.ends[SLAVE].packet(pair.now_ns, packet)
+    assert pair.modes[SLAVE] is Mode.SYNC and pair.machine(SLAVE).log.length == length
+    pair.passes = lambda sender, packet: True
+    pair.until(lambda: pair.usable)
