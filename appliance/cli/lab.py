@@ -11,6 +11,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from appliance.cli.asking import Failed
 from appliance.cli.output import BAD, GOOD, Column, Screen, percent, rate, size, text
+from appliance.config import RoutingConfig
 from appliance.configuration import values
 from appliance.configuration.errors import ConfigurationErrors, WrongValue
 from appliance.lab import file, namespaces, record
@@ -28,7 +30,7 @@ from appliance.services.control import NoAnswer, Refused, ask
 
 POLL_S = 0.25
 KEEPER_S = 120.0  # for what the keeper is asked to do
-STAGES = {"nodes": "namespaces", "links": "wires and fibres", "units": "units", "up": "links up"}
+STAGES = {"nodes": "namespaces", "links": "wires and fibres", "units": "units", "up": "links and routes"}
 MOST_TOLD = 20
 
 
@@ -82,6 +84,8 @@ def up(screen: Screen, options: Namespace) -> int:
     if os.geteuid() != 0:
         raise Failed("a lab needs root: it makes network namespaces")
     lab = load(options.file)
+    if lab.routing == "ospf":
+        _check_frr()
     if record.kept(lab.name):
         raise Failed(f"lab {lab.name} runs already", f"qbb lab status {options.file}, or down")
     if record.end(lab.name):
@@ -100,6 +104,15 @@ def up(screen: Screen, options: Namespace) -> int:
     took_s = time.monotonic() - began_s
     _tell_up(screen, lab, missing, took_s)
     return 1 if missing else 0
+
+
+def _check_frr() -> None:
+    from appliance.services import frr
+
+    try:
+        frr.check(RoutingConfig().frr)
+    except frr.Missing as missing:
+        raise Failed(str(missing), 'or routing = "static" in [lab]') from None
 
 
 def _start_keeper(lab: LabFile, path: Path) -> subprocess.Popen[bytes]:
@@ -142,26 +155,36 @@ def _wait(lab: LabFile, tell: Callable[[str, int, int], None], until_s: float) -
     """Ends of links that are not up, and why: empty as soon as all are."""
     found = record.read(lab.name)
     assert found is not None
-    missing = {(node, link.name): "not asked yet" for link in lab.links for node in link.ends}
+    missing = {(node, f"link {link.name}"): "not asked yet" for link in lab.links for node in link.ends}
+    missing |= {(node.name, "routes"): "not asked yet" for node in lab.nodes}
     total = len(missing)
     while missing and time.monotonic() < until_s:
         if not found.alive:
             raise Failed(f"lab {lab.name} died", f"its last words are in {record.place(lab.name)}/keeper.log")
         for node in sorted({node for node, _ in missing}):
-            for name, why in _unusable(found, node).items():
-                missing[node, name] = why
+            for what, why in _lacking(found, lab, node).items():
+                missing[node, what] = why
         missing = {end: why for end, why in missing.items() if why}
         tell("up", total - len(missing), total)
         time.sleep(POLL_S if missing else 0)
     return missing
 
 
-def _unusable(found: Recorded, node: str) -> dict[str, str]:
-    """Of each link of a node why it is not up; "" when it is. Empty when the data plane is silent."""
+def _lacking(found: Recorded, lab: LabFile, node: str) -> dict[str, str]:
+    """Of a node's links and its routes why they are not what they should be; "" when they are. Empty when the data
+    plane is silent."""
     with contextlib.suppress(NoAnswer):
         links = node_ask(found, node, "dataplane", "status")["links"]
-        return {link["name"]: "" if link["usable"] else _why(link) for link in links}
+        lacking = {f"link {link['name']}": "" if link["usable"] else _why(link) for link in links}
+        ways = node_ask(found, node, "dataplane", "routes")["routes"]
+        return lacking | {"routes": _unreached(lab, ways)}
     return {}
+
+
+def _unreached(lab: LabFile, ways: list[dict[str, Any]]) -> str:
+    known = [IPv4Network(way["prefix"]) for way in ways if way["local"] or way["ways"]]
+    names = [node.name for node in lab.nodes if not any(node.address in prefix for prefix in known)]
+    return f"none to {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}" if names else ""
 
 
 def _why(link: dict[str, Any]) -> str:
@@ -179,15 +202,16 @@ def _tell_up(screen: Screen, lab: LabFile, missing: dict[tuple[str, str], str], 
         "nodes": len(lab.nodes),
         "links": len(lab.links),
         "seconds": round(took_s, 2),
-        "missing": [{"node": node, "link": link, "why": why} for (node, link), why in missing.items()],
+        "missing": [{"node": node, "what": what, "why": why} for (node, what), why in missing.items()],
     }
 
     def people() -> None:
-        ends = 2 * len(lab.links)
         if missing:
-            screen.line(f"Lab {lab.name}: {len(missing)} of {ends} ends of links are not up after {took_s:.0f} s:", BAD)
-            for (node, link), why in list(missing.items())[:MOST_TOLD]:
-                screen.line(f"  {node}, link {link}: {why}")
+            links = sum(what != "routes" for _, what in missing)
+            of = f"{links} of {2 * len(lab.links)} ends of links" if links else f"routes of {len(missing)} nodes"
+            screen.line(f"Lab {lab.name}: {of} are not up after {took_s:.0f} s:", BAD)
+            for (node, what), why in list(missing.items())[:MOST_TOLD]:
+                screen.line(f"  {node}, {what}: {why}")
             if len(missing) > MOST_TOLD:
                 screen.line(f"  and {len(missing) - MOST_TOLD} more")
             screen.line("It stays, to be looked at: qbb lab status, qbb lab down.")

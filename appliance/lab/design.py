@@ -9,7 +9,7 @@ from appliance.lab.paths import first_links
 from appliance.lab.plan import DevicePlan, LinkPlan, NetworkPlan, SitePlan, Value
 
 # Units of a node that find ways, by the lab's `routing`.
-ROUTING_UNITS: dict[str, tuple[str, ...]] = {"static": (), "ospf": ("routing",)}
+ROUTING_UNITS: dict[str, tuple[str, ...]] = {"static": (), "ospf": ("frr", "routing")}
 
 BLOCK_BYTES = 4096
 INTERVAL_S = 0.5  # of the fibres: half a second's light is counted at once
@@ -22,21 +22,28 @@ BACKBONE_LINKS = IPv4Address("1.0.0.0")
 LINK_NETWORK = 4
 
 
-def plan(lab: LabFile) -> NetworkPlan:
+def plan(lab: LabFile, mark: str = "") -> NetworkPlan:
+    """`mark` begins the names of all namespaces of the run."""
     networks = _networks(lab)
     return NetworkPlan(
-        tuple(_site(lab, node) for node in lab.nodes),
+        tuple(_site(lab, node, mark) for node in lab.nodes),
         tuple(_link(lab, link, networks[link.name]) for link in lab.links),
     )
 
 
-def _site(lab: LabFile, node: LabNode) -> SitePlan:
+def routing_namespace(node: str) -> str:
+    """OSPF has a namespace to itself, beside the node's. No node's name has an underscore."""
+    return f"{node}_ospf"
+
+
+def _site(lab: LabFile, node: LabNode, mark: str) -> SitePlan:
     units = ROUTING_UNITS[lab.routing]
     if lab.routing == "static":
         ways = first_links(lab, node.name)
         routes = tuple((f"{lab.node(name).address}/32", link) for name, link in sorted(ways.items()))
         return SitePlan(node.name, str(node.address), routes=routes, units=units)
     routing: dict[str, Value] = {"role": node.role, "area": str(node.area), **HELLO}
+    routing["namespace"] = mark + routing_namespace(node.name)
     return SitePlan(node.name, str(node.address), routing=routing, units=units)
 
 

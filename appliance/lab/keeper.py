@@ -169,8 +169,8 @@ def _reap(processes: list[Process]) -> None:
 def keep(lab: LabFile) -> None:
     """Makes the lab, and serves until a signal ends it."""
     progress = Progress()
-    plan = design.plan(lab)
-    total = len(lab.nodes) + 1 + len(plan.links)
+    own_routing = [node.name for node in lab.nodes if lab.routing == "ospf"]
+    total = len(lab.nodes) + 1 + len(lab.links) + len(own_routing)
 
     def made(what: str, name: str) -> None:
         if what == "namespace" or name.startswith("fibre-"):
@@ -184,7 +184,9 @@ def keep(lab: LabFile) -> None:
         me = os.getpid()
         about = (str(Path(lab.source).resolve()), me, record.start_time(me) or 0, running.id, str(running.directory))
         record.write(record.Recorded(lab.name, *about, nodes))
-        network = Network(running, plan)
+        for name in own_routing:
+            running.namespace(design.routing_namespace(name))
+        network = Network(running, design.plan(lab, f"{run.PREFIX}{running.id}-"))
         processes = list(network.fibres.values())
         processes += [process for node in network.nodes.values() for process in node.units.values()]
         warm_up({process.command[2] for process in processes})

@@ -26,6 +26,7 @@ from appliance.lab import run
 
 STOP_S = 90.0
 POLL_S = 0.05
+FRR = Path("/run/frr")  # a folder for each node whose routes OSPF finds
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,9 @@ def sweep(name: str) -> None:
         stop(pid, started, signal.SIGKILL)
     with run.locked(run.GATE):
         run.remove_dead()
+    if (found := read(name)) is not None:
+        for folder in FRR.glob(f"{run.PREFIX}{found.run}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(place(name), ignore_errors=True)
 
 
