@@ -8,6 +8,15 @@
     network.py     the whole: nodes, wires, fibres
     waiting.py     waiting with a deadline
 
+and for `qbb lab`, which keeps a network that a file describes:
+
+    file.py        lab files; schema.py their settings, model.py the result, checks.py what tables must agree in,
+                   generators.py networks made by a rule
+    design.py      from the file to the plan; paths.py shortest paths, where no routing unit finds them
+    keeper.py      the process that makes and keeps the lab, and does what is asked for
+    warm.py        units as forks of the keeper
+    record.py      what is written down in /run/qbb-lab/NAME; the removal of what a crash left
+
     with Run() as run:
         network = Network(run, pair())
         network.start()
