@@ -187,13 +187,21 @@ static int refusal(const qbb_link *link, const qbb_waiting_fields *fields, const
     return 0;
 }
 
+/* A quarter of the slots is control's. Traffic that waits for key must not shut out the records that open key: such a link
+ * would wait for ever. */
+static int room_for(const qbb_queue *queue, unsigned priority)
+{
+    uint32_t kept = priority < QBB_PRIORITY_CONTROL ? queue->slot_count / 4 : 0;
+    return queue->waiting + kept < queue->slot_count;
+}
+
 int qbb_link_submit(qbb_link *link, uint16_t channel, uint8_t command, uint8_t priority, int reliable,
     const uint8_t *payload, size_t length, size_t clear, const uint8_t *pad_a)
 {
     qbb_waiting_fields fields = {.channel = channel, .command = command, .priority = priority, .reliable = reliable != 0,
         .length = (uint16_t)length, .clear = (uint16_t)clear};
     int reason = refusal(link, &fields, payload, length, clear);
-    if (reason == 0 && !qbb_queue_put(&link->queue, &fields, payload, pad_a))
+    if (reason == 0 && !(room_for(&link->queue, priority) && qbb_queue_put(&link->queue, &fields, payload, pad_a)))
         reason = QBB_DROP_QUEUE_FULL;
     if (reason != 0)
         link->stats.verdicts[reason]++;

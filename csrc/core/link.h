@@ -41,7 +41,7 @@ enum qbb_cause { QBB_SPENT_PAD, QBB_SPENT_TAG_DATA, QBB_SPENT_TAG_CONTROL, QBB_S
 typedef struct {
     uint64_t link_id;         /* both ends' node addresses, lower first: low << 32 | high */
     uint8_t master;           /* 1 at the end with the lower node address */
-    uint32_t queue_slots;     /* waiting packets, all priorities together */
+    uint32_t queue_slots;     /* waiting packets, all priorities together; priorities below 6 leave a quarter to control */
     uint32_t flight_slots;    /* sealed packets awaiting acknowledgement; a power of two */
     uint64_t window_words;    /* how far the sender may run ahead of its oldest unacknowledged packet; equal at both ends */
     uint64_t reserve_words;   /* of the out buffer, only priorities 6 and 7 may take the last ones */

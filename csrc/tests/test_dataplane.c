@@ -8,6 +8,7 @@
 #define B 0x01010102u
 #define C 0x01010103u
 #define KEY_BYTES (256 << 10)
+#define SLOW_PACKETS 180 /* less than a queue takes */
 
 static int directory;
 
@@ -210,7 +211,7 @@ static void slow_peer(void)
     uint8_t half[QBB_SLOT_HALF_BYTES] = {1}, message[1200] = {0};
     CHECK_EQUAL(qbb_dataplane_begin(plane, slow.link, 1, half, half), 0);
     CHECK_EQUAL(qbb_dataplane_load(plane, slow.link, QBB_OUT, directory, "key", KEY_BYTES), 0);
-    for (int i = 0; i < 200; i++)
+    for (int i = 0; i < SLOW_PACKETS; i++)
         CHECK_EQUAL(qbb_dataplane_submit(plane, slow.link, QBB_CHANNEL_DEVICE, QBB_COMMAND_DATA, 3, 1, message,
                         sizeof message, sizeof message), 0);
     for (int i = 0; i < 50; i++) {
@@ -221,7 +222,7 @@ static void slow_peer(void)
     static uint8_t stream[1 << 20];
     size_t have = 0, at = 0;
     uint32_t next = 1;
-    while (next <= 200) {
+    while (next <= SLOW_PACKETS) {
         ssize_t n = recv(fds[1], stream + have, 777, 0);
         CHECK(n > 0);
         have += (size_t)n;

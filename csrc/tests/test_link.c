@@ -159,9 +159,13 @@ static void refusals(void)
     CHECK(qbb_link_submit(left.link, 0, QBB_COMMAND_DATA, 3, 1, payload, 10, 10, NULL) == -QBB_DROP_COMMAND);
     CHECK(qbb_link_submit(left.link, 0, QBB_COMMAND_SKIP, 3, 1, payload, 0, 0, NULL) == -QBB_DROP_COMMAND);
     CHECK(qbb_link_submit(left.link, 1, QBB_COMMAND_DATA, 3, 1, payload, 40, 40, NULL) == -QBB_DROP_CLEAR);
-    for (uint32_t i = 0; i < params.queue_slots; i++)
+    /* A quarter of the queue is control's. */
+    for (uint32_t i = 0; i < params.queue_slots - params.queue_slots / 4; i++)
         CHECK(submit(&left, payload, QBB_PAYLOAD_MAX, QBB_PAYLOAD_MAX, 1) == 0);
     CHECK(submit(&left, payload, 1, 0, 1) == -QBB_DROP_QUEUE_FULL);
+    for (uint32_t i = 0; i < params.queue_slots / 4; i++)
+        CHECK(qbb_link_submit(left.link, 0, QBB_COMMAND_CONTROL, 6, 1, payload, 10, 10, NULL) == 0);
+    CHECK(qbb_link_submit(left.link, 0, QBB_COMMAND_CONTROL, 7, 1, payload, 10, 10, NULL) == -QBB_DROP_QUEUE_FULL);
     qbb_link_end(left.link);
     CHECK(submit(&left, payload, 1, 0, 1) == -QBB_DROP_NO_EPOCH);
     CHECK(stats_of(&left).verdicts[QBB_DROP_QUEUE_EPOCH] == params.queue_slots);
