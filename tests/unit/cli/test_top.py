@@ -47,7 +47,10 @@ def lines(view: View, width: int = 80, height: int | None = 24) -> list[str]:
     return out.file.getvalue().rstrip("\n").split("\n")
 
 
-def test_once_shows_every_link(units: Units, capsys: pytest.CaptureFixture[str]) -> None:
+def test_once_shows_every_link(
+    units: Units, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")  # of 80, a long cause shows its beginning only
     assert main(["--config", str(units.config), "top", "--once"]) == 0
     shown = capsys.readouterr().out
     assert "Node alice  1.1.0.1  1 of 2 links up" in shown
