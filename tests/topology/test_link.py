@@ -137,7 +137,7 @@ def test_key_longer_than_the_store(make: Make) -> None:
     network.fibres["fibre-1"].kill()
     network.wait_ready()
     with Talk(network) as talk:
-        error = refused_with(lambda: talk.key(1024), "the key needs 1024")
+        error = refused_with(lambda: talk.key(1024), "the key needs 1024", 60)
         assert error.errno == errno.ENOSPC
 
 
