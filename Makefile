@@ -49,5 +49,3 @@ clean: ## everything that was built here
 	rm -rf build dist $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f appliance/native/_native*.c appliance/native/_native*.so appliance/client/c/qbb-tls
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	$(MAKE) -C csrc/tests clean
-	$(MAKE) -C csrc/fuzz clean
