@@ -45,7 +45,7 @@ from appliance.q3p.records import (
     Void,
     encode,
 )
-from appliance.q3p.reserves import ALL, PRIORITY_CONTROL, PRIORITY_PING
+from appliance.q3p.reserves import ALL, PRIORITY_PING, PRIORITY_STORE
 from appliance.q3p.settings import SECOND_NS, LinkSettings
 
 NEVER = 2**63 - 1
@@ -369,7 +369,7 @@ class LinkMachine:
         confirm = Confirm(self.session, self.log.length, self.log.digest)
         self._confirm_sent = True
         self.cause = "confirming"
-        self._engine.submit(PRIORITY_CONTROL, pack_control(confirm))
+        self._engine.submit(PRIORITY_STORE, pack_control(confirm))  # no reserve may hold it back
 
     # --- up ----------------------------------------------------------------------------------------------------------
 
