@@ -70,8 +70,9 @@ class Network:
             node.wait_answers()
 
     def ready(self) -> bool:
-        """Do all links carry session keys, at both ends?"""
-        return all(self.nodes[site].usable(link.name) for link in self.plan.links for site in link.ends)
+        """Do all links carry session keys, at both ends, and do the keys services have their data planes?"""
+        links = all(self.nodes[site].usable(link.name) for link in self.plan.links for site in link.ends)
+        return links and all(node.serves() for node in self.nodes.values())
 
     def wait_ready(self, limit_s: float = 60.0) -> None:
         until(self.ready, lambda: f"all links ready; they are {self.describe()}", limit_s)
@@ -82,6 +83,8 @@ class Network:
         for name, node in self.nodes.items():
             for link in node.ask("dataplane", "status")["links"] if node.answers("dataplane") else []:
                 told.append(f"{name} {link['name']}: {link['state']}, {link['store_state']}, {link['cause']}")
+            if not node.serves():
+                told.append(f"{name}: the keys service has no data plane")
         return "; ".join(told)
 
     # Faults ----------------------------------------------------------------------------------------------------------

@@ -105,6 +105,12 @@ class Node:
             return bool(self.link(name)["usable"])
         return False
 
+    def serves(self) -> bool:
+        """Does the keys service have its data plane? It connects again up to half a second after a restart."""
+        with contextlib.suppress(NoAnswer):
+            return bool(self.ask(KEYS, "status")["data_plane"])
+        return False
+
     # Key clients -----------------------------------------------------------------------------------------------------
 
     @property
