@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from appliance.cli import check, key, link, network, views
+from appliance.cli import check, key, link, network, views, zeroize
 from appliance.cli.asking import Node
 from appliance.cli.output import Screen
 
@@ -106,6 +106,13 @@ COMMANDS = (
             (LINK_NAME, Argument(("--yes",), "do not ask", {"action": "store_true"})),
             more="A store is quarantined when the two ends' logs contradict each other, as after a restored disk. "
                  "Discard it at both ends, once the cause is known."),
+    Command(("zeroize",), "destroy all stored key and the link secrets, when the node is taken out of service",
+            _asking(zeroize.zeroize),
+            (Argument(("--yes",), "do not ask", {"action": "store_true"}),),
+            more="The units must be down: systemctl stop qbb.target. Files are overwritten, then removed; the audit "
+                 "log is kept. The peers quarantine or refuse the link afterwards: take it out of their configuration, or "
+                 "discard it there and begin anew with a fresh link secret. Exit status 1 when something could not be "
+                 "destroyed."),
     Command(("check",), "check the configuration and secret files", check.check,
             (
                 Argument(("file",), "instead of --config",

@@ -125,6 +125,22 @@ class LinkStore:
         """The operator gives up this store: every block is destroyed, the log emptied, the link secret's block burnt.
 
         Returns the bytes destroyed."""
+        self._burn(key)
+        destroyed = self._destroy_blocks()
+        self.truncate(0)
+        return destroyed
+
+    def zeroize(self, key: KeyMemory | None) -> int:
+        """As discard, and the log is destroyed too. Without the secret its block cannot be burnt. `burnt` stays: it is
+        public, and keeps a copy of the secret from being loaded a second time. Returns the bytes destroyed."""
+        if key is not None:
+            self._burn(key)
+        destroyed = self._destroy_blocks()
+        for name in ("log", "log.new"):
+            blockfile.destroy(self.directory_fd, name)
+        return destroyed
+
+    def _burn(self, key: KeyMemory) -> None:
         path = self.directory / "burnt"
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
@@ -132,10 +148,11 @@ class LinkStore:
             os.fsync(self.directory_fd)
         finally:
             os.close(fd)
+
+    def _destroy_blocks(self) -> int:
         held = self.blocks()
         for name in held:
             self.destroy(name)
-        self.truncate(0)
         return sum(held.values())
 
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,13 +19,6 @@ from appliance.native import ffi, linksecret
 from tests.unit.cli.cli_world import CONFIGURATION, DATAPLANE, DEVICE, SESSION, Units
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def units(tmp_path: Path) -> Iterator[Units]:
-    made = Units(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture
