@@ -110,9 +110,9 @@ COMMANDS = (
             _asking(zeroize.zeroize),
             (Argument(("--yes",), "do not ask", {"action": "store_true"}),),
             more="The units must be down: systemctl stop qbb.target. Files are overwritten, then removed; the audit "
-                 "log is kept. The peers quarantine or refuse the link afterwards: take it out of their configuration, or "
-                 "discard it there and begin anew with a fresh link secret. Exit status 1 when something could not be "
-                 "destroyed."),
+                 "log is kept. The peers quarantine the link afterwards: take it out of their configuration, or "
+                 "discard it there and begin anew with a fresh link secret. Exit status 1 when something could not "
+                 "be destroyed."),
     Command(("check",), "check the configuration and secret files", check.check,
             (
                 Argument(("file",), "instead of --config",

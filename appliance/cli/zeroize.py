@@ -8,6 +8,7 @@ import sys
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from appliance import config
 from appliance.cli.asking import Failed, Node, unit_name
@@ -46,7 +47,7 @@ def zeroize(node: Node, screen: Screen, options: Namespace) -> int:
     _refuse_while_running(node.config)  # somebody may have started one while we asked
     destroyed = found.stored_bytes
     problems = _destroy(node.config, found)
-    told = {
+    told: dict[str, Any] = {
         "node": node.config.name,
         "destroyed_bytes": destroyed,
         "stores": [str(store) for store in found.stores],
@@ -124,8 +125,8 @@ def encrypted_disk(directory: Path) -> str | None:
     return None
 
 
-def _tell(screen: Screen, node: config.NodeConfig, found: Doomed, told: dict[str, object]) -> None:
-    for problem in told["problems"]:  # type: ignore[attr-defined]
+def _tell(screen: Screen, node: config.NodeConfig, found: Doomed, told: dict[str, Any]) -> None:
+    for problem in told["problems"]:
         screen.line(f"could not be destroyed: {problem}", BAD)
     done = f"{size(told['destroyed_bytes'])} of key in {len(found.stores)} stores and {len(found.secrets)} link secrets"
     screen.line(f"Node {node.name}: {done} overwritten and removed. The audit log was kept.")
