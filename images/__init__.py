@@ -1,0 +1,1 @@
+"""What the bootable image and the tests of the installed package are made of: Debian trees (tree.py)."""
