@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from appliance.cli import check, key, link, network, views, zeroize
+from appliance.cli import alarms, check, key, link, network, views, zeroize
 from appliance.cli.asking import Node
 from appliance.cli.output import Screen
 
@@ -64,6 +64,8 @@ LAB_UNITS = Argument(("units",), "dataplane, keys, device-NAME ...; all when non
 COMMANDS = (
     Command(("status",), "the node, its links and devices at a glance", _asking(views.status),
             more="Exit status 1 when a unit does not answer."),
+    Command(("alarms",), "what is wrong at the node, and since when", _asking(alarms.alarms),
+            more="As the unit qbb-monitor sees it. Exit status 1 when an alarm stands."),
     Command(("links",), "all links", _asking(views.links)),
     Command(("store",), "stored key of all links", _asking(views.store),
             more="PICKUP is raw key from the devices, COMMON is confirmed by both ends, OUT and IN are open for "

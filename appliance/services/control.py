@@ -28,6 +28,8 @@ routing "routes": {"hold", "routes": [{"destination", "kind": "network"|"node", 
 routing "registrations": {"registrations": [{"name", "address", "port", "kind", "public", "cost"}]}; cost null when the
     node cannot be reached.
 frr "status": {"version", "running": {program: pid}}
+monitor "status": {"node", "address", "health": "good"|"degraded"|"critical", "units": [names],
+    "alarms": [{"alarm": kind, "about", "link": name or null, "critical", "text", "age_s"}], critical ones first}
 keys "status": {"node", "uptime_s", "shelf_keys", "shelf_used", "source", "clients", "applications": [...]}.
 keys "sessions": {"sessions": [{"local_port", "peer", "peer_port", "state", "keys_delivered",
     "keys_confirmed", "stock", "client"}]}.

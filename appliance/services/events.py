@@ -390,6 +390,28 @@ _TABLE = (
         "The derived cost of a link changed",
         "Its key rate or stored key changed by half and stayed so.",
     ),
+    (
+        "unit-silent",
+        "e42ea1395f1141a88892bf630411d750",
+        Severity.ERROR,
+        "A unit does not answer",
+        "It is not running, or it hangs; the others go on. systemctl status says which: systemd starts it again by "
+        "itself, unless its configuration is wrong.",
+    ),
+    (
+        "node-unhealthy",
+        "7218dfbb0d744be7bc3610d327df4ac2",
+        Severity.WARNING,
+        "Something is wrong at this node",
+        "qbb alarms lists all that stands, and since when.",
+    ),
+    (
+        "node-healthy",
+        "4d9944489c1d4170bc7ba871a074bd62",
+        Severity.NOTICE,
+        "No alarm stands at this node",
+        "",
+    ),
 )
 
 EVENTS: dict[str, Event] = {row[0]: Event(*row) for row in _TABLE}
