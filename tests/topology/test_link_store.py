@@ -177,6 +177,42 @@ def test_wrong_secret_at_one_end(network: Network) -> None:
         assert "link-hello-refused" in node.units["dataplane"].said()
 
 
+def test_a_new_secret_keeps_the_store(network: Network) -> None:
+    """The secret is changed at both ends; the link comes up with the log and the key that it had."""
+    paris, vienna = network.node("paris"), network.node("vienna")
+    with Talk(network) as talk:
+        talk.keys(3)
+    for node in (paris, vienna):
+        node.stop("dataplane")
+    before = records(paris)
+    network.make_secret(network.link("line"))
+    for node in (paris, vienna):
+        node.start("dataplane")
+    network.wait_ready()
+    with Talk(network, port=5001) as talk:
+        talk.keys(3)
+    assert records(paris)[: len(before)] == before
+    assert records(vienna)[: len(before)] == before
+
+
+def test_an_empty_new_disk_at_one_end_heals(network: Network) -> None:
+    """While its peer has the whole log, a node that lost its disk gets the log back; what it held is void."""
+    paris, vienna = network.node("paris"), network.node("vienna")
+    with Talk(network) as talk:
+        talk.keys(3)
+    vienna.stop("dataplane")
+    shutil.rmtree(vienna.disk / "dataplane")
+    before = records(paris)
+    vienna.start("dataplane")
+    network.wait_ready()
+    with Talk(network, port=5001) as talk:
+        talk.keys(10)
+    healed = records(vienna)
+    assert healed[: len(before)] == before
+    assert len(opened(healed)) == len(set(opened(healed)))
+    assert len(slots(healed)) == len(set(slots(healed)))
+
+
 def shown(node: Node) -> str:
     command = [sys.executable, "-m", "appliance.cli.main", "--config", str(node.config), "links"]
     return " ".join(subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.split())
