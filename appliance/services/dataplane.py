@@ -29,6 +29,7 @@ from appliance.services.ringport import RingPort
 from appliance.services.routingport import CHANNEL as ROUTING_CHANNEL
 from appliance.services.routingport import RoutingPort
 from appliance.services.runtime import Loop
+from appliance.services.vmgeneration import GenerationWatch
 
 MOST_PUNTS = 256  # handled in one go, so that devices and commands get their turn
 STATUS_INTERVAL_S = 5.0
@@ -48,6 +49,8 @@ class DataPlaneService:
         for link in node.links:
             self._add(link)
         self.forwarding = ForwardingUnit(loop, self._plane, node, self._links)
+        self.restored: str | None = None  # why going on would spend key a second time
+        self._generation = GenerationWatch(loop, self._machine_restored)
         self._plane.start()
         loop.watch(self._plane.punt_fd, self._punts)
         by_name = {unit.config.name: unit for unit in self._links}
@@ -90,7 +93,17 @@ class DataPlaneService:
             channel.close()
         for unit in self._links:
             unit.close()
+        self._generation.close()
         self._control.close()
+
+    def _machine_restored(self, why: str) -> None:
+        """Not one packet more from this memory. The keys service may have keys that were given out: it ends too."""
+        self._plane.stop()
+        if self._ring is not None:
+            self._ring.tell({"type": "restored", "why": why})
+        journal.write("machine-restored", why)
+        self.restored = why
+        self._loop.stop()
 
     # --- from the C thread -------------------------------------------------------------------------------------------
 
@@ -192,6 +205,8 @@ def main() -> int:
     loop.run()
     notify.stopping()
     service.stop()
+    if service.restored:
+        return 1  # and systemd starts it: a fresh hello voids what was open
     journal.write("unit-stopped", "stopped in order")
     return 0
 

@@ -391,6 +391,15 @@ _TABLE = (
         "Its key rate or stored key changed by half and stayed so.",
     ),
     (
+        "machine-restored",
+        "d9ecdb1f00cc44439c31878c67c4701e",
+        Severity.ALERT,
+        "This virtual machine was restored from a snapshot",
+        "Its memory holds key that was spent after the snapshot was taken. The unit ends and starts afresh, and the "
+        "key that was open is void. Keep nodes out of snapshots: had both ends of a link been restored, key would be used "
+        "twice. Take a copy of a node out of the network at once, and begin its links anew (qbb zeroize).",
+    ),
+    (
         "unit-silent",
         "e42ea1395f1141a88892bf630411d750",
         Severity.ERROR,

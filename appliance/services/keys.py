@@ -85,7 +85,8 @@ class KeysService:
         endpoint = Endpoint(node.address, os.urandom, self._path_rate)
         self.core = KeysCore(endpoint, self.shelf, os.urandom, settings)
         self._dropped = endpoint.dropped
-        self.ring = RingLink(loop, node.ring_socket, self.shelf, self._packet, self._taken)
+        self.restored = False
+        self.ring = RingLink(loop, node.ring_socket, self.shelf, self._packet, self._taken, self._machine_restored)
         self._control = control.ControlServer(
             loop,
             node.control_socket("keys"),
@@ -145,6 +146,12 @@ class KeysService:
 
     def _taken(self) -> None:
         self.after(self.now())
+
+    def _machine_restored(self, why: str) -> None:
+        """Memory came back from a snapshot: keys in it may have been given out since, random numbers drawn already."""
+        journal.write("machine-restored", why)
+        self.restored = True
+        self.loop.stop()
 
     def release(self, handle: int) -> None:
         """Wipes a key that nobody holds any more."""
@@ -294,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         notify.stopping()
         service.close()
-    return 0
+    return int(service.restored)
 
 
 if __name__ == "__main__":

@@ -31,9 +31,17 @@ class RingLink:
     """Connects, and connects again; hands over packets, takes packets. A packet that cannot pass is dropped and
     counted: the transport repeats it."""
 
-    def __init__(self, loop: Loop, path: Path, shelf: Shelf, packet: Packet, taken: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        path: Path,
+        shelf: Shelf,
+        packet: Packet,
+        taken: Callable[[], None],
+        restored: Callable[[str], None],
+    ) -> None:
         self._loop, self._path, self._shelf = loop, path, shelf
-        self._packet, self._taken = packet, taken
+        self._packet, self._taken, self._restored = packet, taken, restored
         self._socket: socket.socket | None = None
         self._ring: RingPair | None = None
         self._to_keys = self._from_keys = -1
@@ -81,6 +89,8 @@ class RingLink:
             os.close(fd)
         if kind == "links":
             self._learn(message)
+        elif kind == "restored":
+            self._restored(str(message.get("why")))
         elif not data:
             self.lose()
             self._loop.after(RETRY_S, self.connect)
