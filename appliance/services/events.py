@@ -396,8 +396,8 @@ _TABLE = (
         Severity.ALERT,
         "This virtual machine was restored from a snapshot",
         "Its memory holds key that was spent after the snapshot was taken. The unit ends and starts afresh, and the "
-        "key that was open is void. Keep nodes out of snapshots: had both ends of a link been restored, key would be used "
-        "twice. Take a copy of a node out of the network at once, and begin its links anew (qbb zeroize).",
+        "key that was open is void. Keep nodes out of snapshots: had both ends of a link been restored, key would be "
+        "used twice. Take a copy of a node out of the network at once, and begin its links anew (qbb zeroize).",
     ),
     (
         "unit-silent",
