@@ -119,7 +119,8 @@ class KeysConfig:
     last_spi: int
     shelf_keys: int
     key_lifetime_s: float
-    source: str
+    hardware_source: Path | None  # XORed with getrandom
+    hardware_entropy_bits: int
     clients: tuple[ClientRule, ...]
 
 

@@ -254,8 +254,12 @@ KEYS = Table(
                 "Session keys held in locked memory, all clients together."),
         Setting("key_lifetime_s", v.duration(1, 30 * 86400), 3600.0,
                 "A key that nobody fetched is wiped after this.", "s"),
-        Setting("source", v.choice("kernel"),
-                "kernel", "Source of session keys: the kernel's generator (getrandom)."),
+        Setting("hardware_source", v.path, None,
+                "A hardware or quantum random number generator, such as /dev/hwrng, whose bytes are XORed with the "
+                "kernel's (getrandom). Its health is tested at the start and all along (SP 800-90B): when it fails, no "
+                "key is drawn any more. When left out, session keys are the kernel's alone."),
+        Setting("hardware_entropy_bits", v.integer(1, 8), 1,
+                "Entropy that the hardware source claims for each of its bytes: the tests are set by it.", "bit"),
     ),
     (CLIENT,),
     (_increasing("first_spi", "last_spi"),),

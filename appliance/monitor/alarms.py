@@ -36,9 +36,16 @@ def standing(answers: Answers) -> list[Alarm]:
     found += _links(answers.get("dataplane") or {})
     found += _devices(answers)
     found += _routing(answers)
-    if (keys := answers.get("keys")) is not None and answers.get("dataplane") and not keys.get("data_plane", True):
-        found.append(Alarm("keys-apart", "keys", None, True, "the keys service has no connection to the data plane"))
+    found += _keys(answers.get("keys") or {}, bool(answers.get("dataplane")))
     return sorted(found, key=lambda alarm: (not alarm.critical, alarm.about, alarm.kind))
+
+
+def _keys(keys: Mapping[str, Any], data_plane: bool) -> Iterator[Alarm]:
+    if data_plane and not keys.get("data_plane", True):
+        yield Alarm("keys-apart", "keys", None, True, "the keys service has no connection to the data plane")
+    source = str(keys.get("source", ""))
+    if source.startswith("stopped"):
+        yield Alarm("key-source", "keys", None, True, f"no key is drawn any more: {source}")
 
 
 def _links(plane: Mapping[str, Any]) -> Iterator[Alarm]:

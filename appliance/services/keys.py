@@ -58,12 +58,19 @@ def rules_of(clients: Sequence[configuration.ClientRule]) -> tuple[Rule, ...]:
     )
 
 
+def source_of(keys: configuration.KeysConfig) -> KeySource:
+    """Raises OSError when the hardware source cannot be read, or fails its test."""
+    return KeySource(str(keys.hardware_source) if keys.hardware_source else None, keys.hardware_entropy_bits)
+
+
 class KeysService:
+    """Raises OSError."""
+
     def __init__(self, node: configuration.NodeConfig, loop: Loop, listener: socket.socket | None = None) -> None:
         self.loop, self._node = loop, node
         self.now = loop.now
         self._started_s = self.now()
-        self.shelf = Shelf(node.keys.shelf_keys, KeySource())
+        self.shelf = Shelf(node.keys.shelf_keys, source_of(node.keys))
         self._listener = listener or control.listen(node.pfkey_socket, socket.SOCK_SEQPACKET, node.keys.socket_mode)
         self._own_socket = None if listener else node.pfkey_socket
         folder = node.state_directory / "keys"
@@ -293,7 +300,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     harden_process()
     loop = EpollLoop()
-    service = KeysService(node, loop, activated())
+    try:
+        service = KeysService(node, loop, activated())
+    except OSError as error:
+        journal.write("unit-failed", f"cannot start: {error}")
+        return 1
     notify.ready(f"serving at {node.pfkey_socket}, keys from {service.shelf.source.name}")
     journal.write("unit-started", "qbb-keys serves", node=str(node.address))
     try:

@@ -189,3 +189,27 @@ def test_garbage_is_counted_and_does_no_harm(network: Network, talk: Talk) -> No
     assert drops(after) > drops(before) + 1000, after["counters"]
     assert "session-replaced" not in paris.units["dataplane"].said()
     talk.keys(3)
+
+
+def test_a_hardware_source_is_named_and_a_bad_one_refused(network: Network) -> None:
+    """/dev/urandom stands for a hardware source that is well, /dev/zero for one that is broken."""
+    paris = network.node("paris")
+    assert paris.ask("keys", "status")["source"] == "getrandom"
+    before = paris.config.read_text()
+
+    def restart_with(source: str) -> None:
+        paris.stop("keys")
+        paris.config.write_text(before.replace("[keys]\n", f'[keys]\nhardware_source = "{source}"\n', 1))
+        paris.start("keys")
+
+    restart_with("/dev/urandom")
+    network.wait_ready()
+    assert paris.ask("keys", "status")["source"] == "getrandom xor /dev/urandom"
+    with Talk(network) as talk:
+        talk.keys(3)
+    restart_with("/dev/zero")
+    until(lambda: not paris.units["keys"].running, "the unit ends")
+    assert "key source /dev/zero: fails its start-up health test" in paris.units["keys"].said()
+    restart_with("/dev/none")
+    until(lambda: not paris.units["keys"].running, "the unit ends")
+    assert "key source /dev/none: No such file" in paris.units["keys"].said()

@@ -52,6 +52,7 @@ def test_nothing_is_wrong() -> None:
         (answers(None, {"state": "no fibre"}), ("device-apart", "p1"), True, "not reached"),
         (answers(keys=None), ("unit-silent", "keys"), True, "qbb-keys does not answer"),
         (answers(keys={"data_plane": False}), ("keys-apart", "keys"), True, "no connection"),
+        (answers(keys={"source": "stopped: /dev/hwrng failed"}), ("key-source", "keys"), True, "/dev/hwrng failed"),
         (answers(routing={"causes": ["ospfd is gone"]}), ("routing", "routing"), False, "ospfd is gone"),
         (answers(frr={"running": {"zebra": 1}}), ("frr-down", "ospfd"), False, "ospfd does not run"),
     ],
