@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard csrc/core/*.[ch] csrc/io/*.[ch] appliance/client/c/*.[ch]) appliance/native/build.py setup.py pyproject.toml
 
-.PHONY: demo test check bench clean install fuzz manual
+.PHONY: demo test check bench clean install fuzz manual wheel deb
 
 demo: install ## two nodes, a simulated fibre, 100 TLS sessions keyed by QKD, faults
 	$(BIN)/python -m appliance.demo
@@ -24,6 +24,16 @@ bench: install ## speed, as ratios against named references in the same run
 
 fuzz: install ## longer runs of the fuzzers: FUZZ_SECONDS=600 make fuzz
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/python -m pytest -q tests/unit/test_c_fuzz.py
+
+# Times in what is built are that of the last commit, so that the same source gives the same bytes.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+
+wheel: install ## dist/*.whl: the Python package, for Python 3.11 and later
+	rm -rf build/lib* build/bdist* build/temp* dist/*.whl
+	$(BIN)/pip wheel -q --disable-pip-version-check --no-build-isolation --no-deps -w dist .
+
+deb: wheel ## dist/*.deb: for Debian 13 and later, out of the wheel and the units
+	$(BIN)/python packaging/deb/build.py --wheel dist/*.whl --out dist $(DEB_ARGS)
 
 install: $(VENV)/.extension ## Debian packages, Python packages, the compiled extension
 

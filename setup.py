@@ -10,9 +10,12 @@ CFLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"]
 
 
 class Build(build_ext):
-    """After the extensions, the client program in C, which lies beside its source."""
+    """After the extensions, the client program in C, which lies beside its source. The probe is for the tests in the
+    tree: nothing that is installed elsewhere has it."""
 
     def run(self) -> None:
+        if not self.inplace:
+            self.extensions = [extension for extension in self.extensions if not extension.name.endswith("_probe")]
         super().run()
         sources = [str(CLIENT / name) for name in ("qbb_tls.c", "qbb_client.c")]
         objects = self.compiler.compile(sources, output_dir=self.build_temp, extra_postargs=CFLAGS)
@@ -23,6 +26,7 @@ class Build(build_ext):
 
 
 setup(
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
     cmdclass={"build_ext": Build},
     cffi_modules=["appliance/native/build.py:ffibuilder", "appliance/native/build.py:probe_ffibuilder"],
 )

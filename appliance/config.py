@@ -14,7 +14,7 @@ from appliance.configuration.model import (
     RoutingConfig,
 )
 from appliance.configuration.printer import show
-from appliance.configuration.reader import check_secrets, load, parse, secret_path
+from appliance.configuration.reader import check_secrets, credential, load, parse, secret_path
 from appliance.configuration.values import PortRange, SocketAddress
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "RoutingConfig",
     "SocketAddress",
     "check_secrets",
+    "credential",
     "load",
     "parse",
     "secret_path",

@@ -38,6 +38,7 @@ BUILDERS: dict[str, type[Any]] = {
     "keys": KeysConfig,
 }
 MISSING = object()
+CREDSTORE = Path("/etc/credstore")  # see systemd.exec(5), ImportCredential=
 
 
 class Reader:
@@ -240,12 +241,19 @@ def text_of(path: str | Path) -> str:
         raise ConfigurationErrors([Problem("", f"cannot be read: {reason}", "", str(path))]) from None
 
 
+def credential(link: LinkConfig) -> str:
+    """Name of the systemd credential that holds the link's secret."""
+    return f"qbb.link.{link.name}"
+
+
 def secret_path(link: LinkConfig, environment: Mapping[str, str] = os.environ) -> Path | None:
-    """The link's secret file: configured, or the unit's credential NAME.secret; None when neither."""
-    if link.secret is not None:
-        return link.secret
+    """The link's secret: the unit's credential, else the configured file, else, for root outside of a unit, what
+    systemd makes the credential of; None when there is none of them."""
     directory = environment.get("CREDENTIALS_DIRECTORY")
-    return Path(directory) / f"{link.name}.secret" if directory else None
+    if directory and (given := Path(directory) / credential(link)).exists():
+        return given
+    stored = CREDSTORE / credential(link)
+    return link.secret or (stored if os.access(stored, os.F_OK) else None)
 
 
 def check_secrets(config: NodeConfig) -> list[Problem]:

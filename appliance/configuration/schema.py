@@ -127,7 +127,7 @@ LINK = Table(
         Setting("channel", v.choice("udp", "tcp"), "udp", "Kind of classical channel; equal at both ends."),
         Setting("secret", v.path, None,
                 "File with the link's secret, made by qbb link secret and carried to both ends by hand, "
-                "mode 0600. When left out, the credential NAME.secret of the unit ($CREDENTIALS_DIRECTORY).",
+                "mode 0600. A systemd credential qbb.link.NAME goes before it: see qbb-units(7).",
                 secret=True),
         Setting("hash", v.choice("polyval"),
                 "polyval", "Hash of the authentication tags; equal at both ends."),

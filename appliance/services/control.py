@@ -108,7 +108,7 @@ class ControlServer:
             client.close()
         self._loop.forget(self._listener.fileno())
         self._listener.close()
-        self._path.unlink(missing_ok=True)
+        self._path.resolve().unlink(missing_ok=True)
 
 
 class _Client:
@@ -161,8 +161,9 @@ class _Client:
 
 
 def listen(path: Path, kind: int, mode: int) -> socket.socket:
-    """A listening unix socket with exactly `mode`, replacing what a crashed predecessor left. Raises
-    OSError."""
+    """A listening unix socket with exactly `mode`, replacing what a crashed predecessor left. Where `path` is a
+    symbolic link, as in packaged units, the socket is made where it leads. Raises OSError."""
+    path = path.resolve()
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)

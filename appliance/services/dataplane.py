@@ -68,7 +68,10 @@ class DataPlaneService:
     def _add(self, link: config.LinkConfig) -> None:
         secret = config.secret_path(link)
         if secret is None:
-            raise FileNotFoundError(2, f'link "{link.name}" has no secret: set one, or give the credential')
+            name = config.credential(link)
+            raise FileNotFoundError(
+                2, f'link "{link.name}" has no secret: put it into /etc/credstore/{name}, mode 0600'
+            )
         unit = LinkUnit(self._loop, self._plane, self._node, link, secret, self._changed)
 
         def failed(why: str | None) -> None:

@@ -17,6 +17,7 @@ from systemd import journal as systemd_journal
 from appliance.services.events import EVENTS, Severity
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
+identifier = "qbb"  # of this program, as journalctl shows it; startup.py sets it
 Field = str | int | float | None
 
 
@@ -31,6 +32,7 @@ def write(event: str, message: str, **fields: Field) -> None:
         systemd_journal.send(
             _line(message),
             MESSAGE_ID=row.message_id,
+            SYSLOG_IDENTIFIER=identifier,
             PRIORITY=int(row.severity),
             QBB_EVENT=row.name,
             **{f"QBB_{name.upper()}": str(value) for name, value in fields.items() if value is not None},

@@ -6,7 +6,6 @@ decided in appliance.keys; this file and its two neighbours keys_clients.py and 
 
 from __future__ import annotations
 
-import argparse
 import grp
 import os
 import pwd
@@ -15,7 +14,6 @@ import sys
 import time
 from collections.abc import Sequence
 from ipaddress import IPv4Address
-from pathlib import Path
 from typing import Any
 
 from systemd import daemon
@@ -29,7 +27,7 @@ from appliance.keys.policy import SATYPES, Rule
 from appliance.keys.sessions import Session
 from appliance.native.keymem import harden_process
 from appliance.native.shelf import KeySource, Shelf
-from appliance.services import control, journal, notify
+from appliance.services import control, journal, notify, startup
 from appliance.services.keys_clients import ClientSocket, peer_credentials
 from appliance.services.keys_loop import EpollLoop
 from appliance.services.keys_ring import RingLink
@@ -290,18 +288,15 @@ def activated() -> socket.socket | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="qbb-keys", description="Gives session keys to applications.")
-    parser.add_argument("--config", type=Path, default=Path("/etc/qbb/node.toml"))
-    options = parser.parse_args(arguments)
-    try:
-        node = configuration.load(options.config)
-    except configuration.ConfigurationErrors as errors:
-        print(errors, file=sys.stderr)
-        return 1
+    parser = startup.arguments("qbb-keys", "Gives session keys to applications.")
+    node = startup.configuration(parser.parse_args(arguments).config)
     harden_process()
     loop = EpollLoop()
     try:
         service = KeysService(node, loop, activated())
+    except KeyError as error:
+        journal.write("configuration-refused", f"keys.client: {error.args[0]}: it is not on this machine")
+        return startup.BAD_CONFIGURATION
     except OSError as error:
         journal.write("unit-failed", f"cannot start: {error}")
         return 1

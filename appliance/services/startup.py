@@ -16,7 +16,8 @@ BAD_CONFIGURATION = 78  # EX_CONFIG of sysexits.h
 
 
 def arguments(program: str, description: str) -> argparse.ArgumentParser:
-    """A parser with --config, to which a unit adds its own."""
+    """A parser with --config, to which a unit adds its own. The journal shows `program` from now on."""
+    journal.identifier = program
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIGURATION, help="configuration file")
     return parser

@@ -176,6 +176,14 @@ static int take(uint8_t *file, int fd, uint8_t *key, uint8_t *block, size_t capa
     return 0;
 }
 
+/* Nobody but its owner and root. systemd gives a unit's credential as root:root 0400 with an access list for the unit's
+ * user; the list's mask is what stat shows as the group's bits. */
+static int others_may_read(const struct stat *about)
+{
+    int list_only = about->st_uid == 0 && about->st_gid == 0 && (about->st_mode & 0777) == 0440;
+    return (about->st_mode & 077) != 0 && !list_only;
+}
+
 int qbb_link_secret_read(const char *path, uint8_t *key, uint8_t *block, size_t capacity, size_t *block_length)
 {
     struct stat about;
@@ -189,7 +197,7 @@ int qbb_link_secret_read(const char *path, uint8_t *key, uint8_t *block, size_t 
         error = -errno;
     else if (!S_ISREG(about.st_mode))
         error = -EBADMSG;
-    else if (about.st_mode & 077)
+    else if (others_may_read(&about))
         error = -EACCES;
     else if ((file = qbb_keymem_map(room)) == NULL)
         error = -errno;

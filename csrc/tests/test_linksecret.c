@@ -66,6 +66,8 @@ static void damage_is_seen(const char *path)
     store(path, file, FILE_BYTES);
     CHECK(again(path, BLOCK) == 0);
     CHECK(chmod(path, 0640) == 0 && again(path, BLOCK) == -EACCES);
+    if (geteuid() == 0) /* a credential of systemd's for one user: 0400 and an access list */
+        CHECK(chmod(path, 0440) == 0 && again(path, BLOCK) == 0 && chown(path, 1, 0) == 0 && again(path, BLOCK) == -EACCES);
 }
 
 static void wrong_requests(const char *path)

@@ -230,11 +230,15 @@ def test_secret_files_must_be_there_private_and_regular(tmp_path: Path) -> None:
     assert "is not a regular file" in str(config.check_secrets(with_secret(tmp_path))[0])
 
 
-def test_a_left_out_secret_is_the_units_credential() -> None:
+def test_a_secret_is_the_units_credential_before_it_is_a_file(tmp_path: Path) -> None:
     paris, rome = config.parse(WHOLE).links
-    credentials = {"CREDENTIALS_DIRECTORY": "/run/credentials/unit"}
-    assert config.secret_path(paris, credentials) == Path("/etc/qbb/paris.secret")
-    assert config.secret_path(rome, credentials) == Path("/run/credentials/unit/rome.secret")
+    credentials = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert config.secret_path(rome, credentials) is None
+    for link in (paris, rome):
+        (tmp_path / config.credential(link)).touch()
+    assert config.secret_path(paris, {}) == Path("/etc/qbb/paris.secret")
+    assert config.secret_path(paris, credentials) == tmp_path / "qbb.link.paris"
+    assert config.secret_path(rome, credentials) == tmp_path / "qbb.link.rome"
     assert config.secret_path(rome, {}) is None
 
 
