@@ -8,8 +8,6 @@ from typing import Any
 
 Answers = Mapping[str, Any]  # by unit; None for a unit that does not answer
 
-FRR = ("zebra", "ospfd")
-
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
@@ -79,10 +77,5 @@ def _device_words(cause: str, device: Mapping[str, Any]) -> str:
 
 
 def _routing(answers: Answers) -> Iterator[Alarm]:
-    routing, frr = answers.get("routing"), answers.get("frr")
-    for cause in (routing or {}).get("causes", ()):
+    for cause in (answers.get("routing") or {}).get("causes", ()):
         yield Alarm("routing", "routing", None, False, str(cause))
-    if frr is not None:
-        for program in FRR:
-            if program not in frr.get("running", {}):
-                yield Alarm("frr-down", program, None, False, f"{program} does not run")

@@ -24,9 +24,9 @@ ANSWER_S = 1.0  # a unit that takes longer hangs
 
 
 def units_of(node: NodeConfig) -> list[str]:
-    """Those that must run by the node's configuration."""
+    """Those that must run by the node's configuration. Of FRR's daemons, which answer nobody, routing tells."""
     devices = [f"device-{device.name}" for link in node.links for device in link.devices]
-    return ["dataplane", "keys", *(["routing", "frr"] if node.routed_links else []), *devices]
+    return ["dataplane", "keys", *(["routing"] if node.routed_links else []), *devices]
 
 
 class MonitorService:

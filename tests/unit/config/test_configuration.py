@@ -116,7 +116,7 @@ def every_setting(tables: tuple[Table, ...]) -> list[str]:
 
 def test_every_setting_is_in_the_printed_configuration_unless_it_may_be_absent() -> None:
     printed = config.show(config.parse(WHOLE))
-    absent = {"uid", "gid", "group", "socket"}
+    absent = {"uid", "gid", "group", "socket", "hardware_source"}
     assert [name for name in every_setting(TABLES) if f"\n{name} = " not in printed and name not in absent] == []
 
 

@@ -25,7 +25,6 @@ def answers(link: dict[str, Any] | None = None, device: dict[str, Any] | None = 
         "dataplane": {"links": [LINK | (link or {})]},
         "keys": {"data_plane": True},
         "routing": {"causes": []},
-        "frr": {"running": {"zebra": 1, "ospfd": 2}},
         "device-p1": DEVICE | (device or {}),
     }
     return good | units
@@ -54,7 +53,6 @@ def test_nothing_is_wrong() -> None:
         (answers(keys={"data_plane": False}), ("keys-apart", "keys"), True, "no connection"),
         (answers(keys={"source": "stopped: /dev/hwrng failed"}), ("key-source", "keys"), True, "/dev/hwrng failed"),
         (answers(routing={"causes": ["ospfd is gone"]}), ("routing", "routing"), False, "ospfd is gone"),
-        (answers(frr={"running": {"zebra": 1}}), ("frr-down", "ospfd"), False, "ospfd does not run"),
     ],
 )
 def test_each_fault_is_one_alarm(seen: dict[str, Any], identity: tuple[str, str], critical: bool, words: str) -> None:
