@@ -10,19 +10,20 @@ static inline const uint8_t *qbb_hash_power(const qbb_hash_key *key, size_t n)
     return key->powers[QBB_HASH_POWERS - n];
 }
 
-/* What one tag covers: a fixed block of 64 bytes, the payload (zero-padded to whole blocks), a length block. */
+/* What one tag covers, and what covers it: see tag.h. */
 typedef struct {
     const uint8_t *fixed;   /* 64 bytes */
     const uint8_t *payload; /* length bytes */
-    size_t length, clear;   /* what the length block says, as two u64 */
+    size_t length;
+    const uint8_t *mask;    /* 16 bytes */
 } qbb_message;
 
 typedef struct {
     const char *name;
     /* sum = POLYVAL continued over data. */
     void (*update)(const qbb_hash_key *key, uint8_t sum[16], const uint8_t *data, size_t length);
-    /* sum = POLYVAL of the message. */
-    void (*message)(const qbb_hash_key *key, uint8_t sum[16], const qbb_message *message);
+    /* out = POLYVAL of fixed block and payload, XOR mask: the bare sum, which would give away equations in H, stays here. */
+    void (*tag)(const qbb_hash_key *key, uint8_t out[16], const qbb_message *message);
     /* out = in XOR pad, and out = in XOR pad_a XOR pad_b. */
     void (*pad)(uint8_t *out, const uint8_t *in, const uint8_t *pad, size_t length);
     void (*fuse)(uint8_t *out, const uint8_t *in, const uint8_t *pad_a, const uint8_t *pad_b, size_t length);

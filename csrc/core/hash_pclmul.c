@@ -73,14 +73,6 @@ static INLINE __m128i load_words(const uint8_t *bytes)
     return _mm_set_epi64x(words[1], words[0]);
 }
 
-/* The length block, from registers: gcc would load both fields at once, which waits like load_words's wide load. */
-static INLINE __m128i length_block(const qbb_message *m)
-{
-    uint64_t length = __builtin_bswap64(m->length), clear = __builtin_bswap64(m->clear);
-    __asm__("" : "+r"(length), "+r"(clear));
-    return _mm_set_epi64x((long long)clear, (long long)length);
-}
-
 static inline size_t blocks(size_t length)
 {
     return (length + QBB_HASH_BLOCK - 1) / QBB_HASH_BLOCK;
@@ -93,14 +85,13 @@ static TARGET void update(const qbb_hash_key *key, uint8_t sum[16], const uint8_
     _mm_storeu_si128((__m128i *)sum, r.sum);
 }
 
-static TARGET void message(const qbb_hash_key *key, uint8_t sum[16], const qbb_message *m)
+static TARGET void tag(const qbb_hash_key *key, uint8_t out[16], const qbb_message *m)
 {
-    run r = {.left = 4 + blocks(m->length) + 1, .sum = _mm_setzero_si128()};
+    run r = {.left = 4 + blocks(m->length), .sum = _mm_setzero_si128()};
     for (int i = 0; i < 4; i++)
         absorb(&r, key, load_words(m->fixed + 16 * i));
     absorb_bytes(&r, key, m->payload, m->length);
-    absorb(&r, key, length_block(m));
-    _mm_storeu_si128((__m128i *)sum, r.sum);
+    _mm_storeu_si128((__m128i *)out, _mm_xor_si128(r.sum, _mm_loadu_si128((const __m128i *)m->mask)));
 }
 
 static TARGET void pad(uint8_t *out, const uint8_t *in, const uint8_t *pad, size_t length)
@@ -115,5 +106,5 @@ static TARGET void fuse(uint8_t *out, const uint8_t *in, const uint8_t *pad_a, c
         out[i] = in[i] ^ pad_a[i] ^ pad_b[i];
 }
 
-const qbb_hash_ops qbb_hash_pclmul = {"pclmulqdq", update, message, pad, fuse};
+const qbb_hash_ops qbb_hash_pclmul = {"pclmulqdq", update, tag, pad, fuse};
 #endif

@@ -17,6 +17,7 @@
 #define MASKED INLINE
 #endif
 #define GROUP 64 /* bytes: 4 blocks */
+#define BATCH_BYTES ((QBB_HASH_POWERS - 4) * QBB_HASH_BLOCK) /* behind the head of a batch */
 /* Pad bytes come from memory once and in order; asking this far ahead hides most of the wait. */
 #define PREFETCH_BYTES 4096
 
@@ -29,15 +30,6 @@ static MASKED void store_masked(void *to, __mmask64 where, __m512i group)
 {
     _mm512_mask_storeu_epi8(to, where, group);
 }
-
-/* Sums of the unreduced products of the current batch, four lanes wide, and what is still to come. */
-typedef struct {
-    __m512i low, middle, high;
-    __m128i sum;
-    const uint8_t *power; /* factors of the next group */
-    size_t left;          /* blocks of the message not begun with any batch */
-    unsigned room;        /* blocks that the current batch still takes */
-} run;
 
 /* Mask of the first n bytes of a group. */
 static INLINE __mmask64 first(size_t n)
@@ -62,32 +54,75 @@ static INLINE __m128i reduce(__m128i low, __m128i middle, __m128i high)
     return _mm_xor_si128(low, high);
 }
 
-static INLINE void begin_batch(run *r, const qbb_hash_key *key)
+/* Unreduced products, four lanes wide. */
+typedef struct {
+    __m512i low, middle, high;
+} sums;
+
+static INLINE sums product(__m512i group, __m512i h)
 {
-    r->room = r->left < QBB_HASH_POWERS ? (unsigned)r->left : QBB_HASH_POWERS;
-    r->left -= r->room;
-    r->power = qbb_hash_power(key, r->room);
-    r->low = r->middle = r->high = _mm512_setzero_si512();
+    __m512i crossed = _mm512_clmulepi64_epi128(group, h, 0x01);
+    return (sums){_mm512_clmulepi64_epi128(group, h, 0x00),
+        _mm512_xor_si512(crossed, _mm512_clmulepi64_epi128(group, h, 0x10)), _mm512_clmulepi64_epi128(group, h, 0x11)};
 }
 
-/* Takes a group of n blocks (less than 4 only at a batch's end; then the other lanes are zero). */
-static INLINE void absorb(run *r, const qbb_hash_key *key, __m512i group, unsigned n)
+static INLINE void add(sums *s, __m512i group, __m512i h)
 {
-    if (r->room == 0) {
-        begin_batch(r, key);
-        group = _mm512_xor_si512(group, _mm512_zextsi128_si512(r->sum));
-    }
-    __m512i h = n == 4 ? _mm512_loadu_si512(r->power)
-                       : _mm512_maskz_loadu_epi64((__mmask8)((1u << 2 * n) - 1), r->power);
-    r->low = _mm512_xor_si512(r->low, _mm512_clmulepi64_epi128(group, h, 0x00));
-    r->high = _mm512_xor_si512(r->high, _mm512_clmulepi64_epi128(group, h, 0x11));
+    s->low = _mm512_xor_si512(s->low, _mm512_clmulepi64_epi128(group, h, 0x00));
+    s->high = _mm512_xor_si512(s->high, _mm512_clmulepi64_epi128(group, h, 0x11));
     /* 0x96: XOR of three. */
-    r->middle = _mm512_ternarylogic_epi64(
-        r->middle, _mm512_clmulepi64_epi128(group, h, 0x01), _mm512_clmulepi64_epi128(group, h, 0x10), 0x96);
-    r->power += GROUP;
-    r->room -= n;
-    if (r->room == 0)
-        r->sum = reduce(fold_lanes(r->low), fold_lanes(r->middle), fold_lanes(r->high));
+    s->middle = _mm512_ternarylogic_epi64(
+        s->middle, _mm512_clmulepi64_epi128(group, h, 0x01), _mm512_clmulepi64_epi128(group, h, 0x10), 0x96);
+}
+
+static INLINE __m128i reduced(const sums *s)
+{
+    return reduce(fold_lanes(s->low), fold_lanes(s->middle), fold_lanes(s->high));
+}
+
+static inline size_t blocks(size_t length)
+{
+    return (length + QBB_HASH_BLOCK - 1) / QBB_HASH_BLOCK;
+}
+
+/* The last n powers, n less than 4; the other lanes are zero. */
+static INLINE __m512i last_powers(const qbb_hash_key *key, size_t n)
+{
+    return _mm512_maskz_loadu_epi64((__mmask8)((1u << 2 * n) - 1), qbb_hash_power(key, n));
+}
+
+/* A head of one group, then at most BATCH_BYTES more, which need not be whole blocks. */
+static INLINE __m128i batch(const qbb_hash_key *key, __m512i head, const uint8_t *data, size_t length)
+{
+    const uint8_t *power = qbb_hash_power(key, 4 + blocks(length));
+    sums s = product(head, _mm512_loadu_si512(power));
+    for (power += GROUP; length >= GROUP; data += GROUP, length -= GROUP, power += GROUP)
+        add(&s, _mm512_loadu_si512(data), _mm512_loadu_si512(power));
+    if (length > 0)
+        add(&s, load_masked(first(length), data), last_powers(key, blocks(length)));
+    return reduced(&s);
+}
+
+/* POLYVAL of a head and of any data behind it. Short packets are one batch: they pay for one reduction and no more. */
+static INLINE __m128i polyval(const qbb_hash_key *key, __m512i head, const uint8_t *data, size_t length)
+{
+    for (;;) {
+        size_t now = length < BATCH_BYTES ? length : BATCH_BYTES;
+        __m128i sum = batch(key, head, data, now);
+        data += now;
+        length -= now;
+        if (length == 0)
+            return sum;
+        head = _mm512_zextsi128_si512(sum);
+        if (length < GROUP) {
+            sums s = product(
+                _mm512_xor_si512(head, load_masked(first(length), data)), last_powers(key, blocks(length)));
+            return reduced(&s);
+        }
+        head = _mm512_xor_si512(head, _mm512_loadu_si512(data));
+        data += GROUP;
+        length -= GROUP;
+    }
 }
 
 /* A group that was just written word by word: one wide load would wait until all the words have left the store buffer, and
@@ -101,53 +136,25 @@ static INLINE __m512i load_words(const uint8_t *bytes)
     return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_set_m128i(b, a)), _mm256_set_m128i(d, c), 1);
 }
 
-/* The length block, from registers: gcc would load both fields at once, which waits like load_words's wide load. */
-static INLINE __m128i length_block(const qbb_message *m)
+static TARGET void update(const qbb_hash_key *key, uint8_t sum[16], const uint8_t *data, size_t length)
 {
-    uint64_t length = __builtin_bswap64(m->length), clear = __builtin_bswap64(m->clear);
-    __asm__("" : "+r"(length), "+r"(clear));
-    return _mm_set_epi64x((long long)clear, (long long)length);
-}
-
-static inline size_t blocks(size_t length)
-{
-    return (length + QBB_HASH_BLOCK - 1) / QBB_HASH_BLOCK;
-}
-
-/* The message's end: a last group of payload (length bytes, less than a group, maybe none) with the length block behind. */
-static INLINE void absorb_end(
-    run *r, const qbb_hash_key *key, __m512i group, size_t length, const qbb_message *m)
-{
-    unsigned n = (unsigned)blocks(length);
-    __m512i all = _mm512_broadcast_i32x4(length_block(m));
-    if (n == 4) { /* 49 to 63 bytes: no lane left */
-        absorb(r, key, group, 4);
-        absorb(r, key, _mm512_maskz_mov_epi64(3, all), 1);
+    __m512i head = _mm512_zextsi128_si512(_mm_loadu_si128((const __m128i *)sum));
+    size_t n = length < GROUP ? length : GROUP;
+    if (length == 0)
+        return;
+    head = _mm512_xor_si512(head, load_masked(first(n), data));
+    if (n == GROUP) {
+        _mm_storeu_si128((__m128i *)sum, polyval(key, head, data + GROUP, length - GROUP));
     } else {
-        absorb(r, key, _mm512_mask_mov_epi64(group, (__mmask8)(3u << 2 * n), all), n + 1);
+        sums s = product(head, last_powers(key, blocks(n)));
+        _mm_storeu_si128((__m128i *)sum, reduced(&s));
     }
 }
 
-static TARGET void update(const qbb_hash_key *key, uint8_t sum[16], const uint8_t *data, size_t length)
+static TARGET void tag(const qbb_hash_key *key, uint8_t out[16], const qbb_message *m)
 {
-    run r = {.left = blocks(length), .sum = _mm_loadu_si128((const __m128i *)sum)};
-    for (; length >= GROUP; data += GROUP, length -= GROUP)
-        absorb(&r, key, _mm512_loadu_si512(data), 4);
-    if (length > 0)
-        absorb(&r, key, load_masked(first(length), data), (unsigned)blocks(length));
-    _mm_storeu_si128((__m128i *)sum, r.sum);
-}
-
-static TARGET void message(const qbb_hash_key *key, uint8_t sum[16], const qbb_message *m)
-{
-    run r = {.left = 4 + blocks(m->length) + 1};
-    const uint8_t *data = m->payload;
-    size_t length = m->length;
-    absorb(&r, key, load_words(m->fixed), 4);
-    for (; length >= GROUP; data += GROUP, length -= GROUP)
-        absorb(&r, key, _mm512_loadu_si512(data), 4);
-    absorb_end(&r, key, load_masked(first(length), data), length, m);
-    _mm_storeu_si128((__m128i *)sum, r.sum);
+    __m128i sum = polyval(key, load_words(m->fixed), m->payload, m->length);
+    _mm_storeu_si128((__m128i *)out, _mm_xor_si128(sum, _mm_loadu_si128((const __m128i *)m->mask)));
 }
 
 static TARGET void pad(uint8_t *out, const uint8_t *in, const uint8_t *pad, size_t length)
@@ -180,5 +187,5 @@ static TARGET void fuse(uint8_t *out, const uint8_t *in, const uint8_t *pad_a, c
     store_masked(out + at, rest, x);
 }
 
-const qbb_hash_ops qbb_hash_vpclmul = {"vpclmulqdq", update, message, pad, fuse};
+const qbb_hash_ops qbb_hash_vpclmul = {"vpclmulqdq", update, tag, pad, fuse};
 #endif

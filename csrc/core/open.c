@@ -99,7 +99,7 @@ static int verify(const qbb_link *link, const opening *o, const uint8_t *packet)
     const uint8_t *payload = packet + QBB_HEADER_BYTES, *mask = qbb_keybuf_at(&link->in.buf, o->a_offset);
     uint8_t fixed[QBB_TAG_FIXED_BYTES], tag[QBB_TAG_BYTES];
     qbb_tag_fixed(fixed, link->params.link_id, link->epoch, link->params.master, o->e_offset, o->a_offset, packet);
-    qbb_tag(tag, link->in_hash, fixed, payload, o->payload_bytes, o->header.clear, mask, QBB_USE_MASK_OPEN);
+    qbb_tag(tag, link->in_hash, fixed, payload, o->payload_bytes, mask, QBB_USE_MASK_OPEN);
     int genuine = qbb_equal(tag, payload + o->payload_bytes, QBB_TAG_BYTES);
     /* The tag that a forged packet should have had must not lie about. */
     qbb_wipe(tag, sizeof tag);

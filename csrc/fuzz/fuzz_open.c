@@ -71,7 +71,7 @@ static int make_right(uint8_t how, uint8_t *packet, size_t length)
         return 0;
     uint8_t fixed[QBB_TAG_FIXED_BYTES];
     qbb_tag_fixed(fixed, end->params.link_id, 1, 1, e_offset, a_offset, packet); /* our peer is the master's slave */
-    qbb_tag(packet + length - QBB_TAG_BYTES, end->in_hash, fixed, packet + QBB_HEADER_BYTES, payload_bytes, clear,
+    qbb_tag(packet + length - QBB_TAG_BYTES, end->in_hash, fixed, packet + QBB_HEADER_BYTES, payload_bytes,
         qbb_keybuf_at(&end->in.buf, a_offset), QBB_USE_MASK_OPEN);
     return 1;
 }
