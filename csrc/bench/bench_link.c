@@ -168,12 +168,12 @@ static double gcm_batch(size_t length)
     return spent;
 }
 
-static void report(const char *what, size_t length, double *seconds, double divisor)
+static void report(const char *what, size_t length, size_t padded, double *seconds, double divisor)
 {
     for (int r = 0; r < REPETITIONS; r++)
         seconds[r] /= divisor;
-    printf("{\"bench\": \"link\", \"what\": \"%s\", \"payload_bytes\": %zu, \"median\": %.2f}\n", what, length,
-        median(seconds, REPETITIONS));
+    printf("{\"bench\": \"link\", \"what\": \"%s\", \"payload_bytes\": %zu, \"padded_bytes\": %zu, \"median\": %.2f}\n", what,
+        length, padded, median(seconds, REPETITIONS));
 }
 
 /* `length` payload bytes, the last `padded` of them padded. */
@@ -193,12 +193,12 @@ static void measure(size_t length, size_t padded)
         ratio[r] = other / t.hop;
     }
     double ns = 1e-9 * BATCH * BATCHES;
-    report("seal_ns", length, seal, ns);
-    report("open_ns", length, open, ns);
-    report("hop_ns", length, hop, ns);
-    report("acknowledge_ns", length, ack, ns);
-    report("hop_aes_256_gcm_ns", length, aes, ns);
-    report("hop_aes_256_gcm_to_ours_ratio", length, ratio, 1);
+    report("seal_ns", length, padded, seal, ns);
+    report("open_ns", length, padded, open, ns);
+    report("hop_ns", length, padded, hop, ns);
+    report("acknowledge_ns", length, padded, ack, ns);
+    report("hop_aes_256_gcm_ns", length, padded, aes, ns);
+    report("hop_aes_256_gcm_to_ours_ratio", length, padded, ratio, 1);
 }
 
 int main(void)
@@ -206,8 +206,8 @@ int main(void)
     source = new_end(1), relay_a = new_end(0), relay_b = new_end(1), sink = new_end(0);
     begin(source, relay_a);
     begin(relay_b, sink);
-    printf("{\"bench\": \"link\", \"hash\": \"%s\", \"libcrypto\": \"%s\"}\n", qbb_hash_name(qbb_hash_selected()),
-        OpenSSL_version(OPENSSL_VERSION));
+    printf("{\"bench\": \"link\", \"hash\": \"%s\", \"libcrypto\": \"%s\", \"repetitions\": %d}\n",
+        qbb_hash_name(qbb_hash_selected()), OpenSSL_version(OPENSSL_VERSION), REPETITIONS);
     measure(104, 32);    /* a session key of 256 bits: headers and ID clear */
     measure(104, 104);
     measure(1024, 1024);

@@ -131,7 +131,7 @@ static void accept(qbb_link *link, const opening *o, const uint8_t *packet, uint
     if (o->pad_words != 0) {
         const uint8_t *key = qbb_keybuf_at(&link->in.buf, o->e_offset);
         QBB_NOTE(QBB_USE_PAD_OPEN, key, o->pad_words * 8);
-        memcpy(pad, key, o->payload_bytes - o->header.clear);
+        memcpy(pad, key, qbb_unbounded(o->payload_bytes - o->header.clear));
     }
     qbb_window_take(&link->in, o->e_offset, words);
     qbb_flight_acknowledge(&link->flight, qbb_get32(preamble), qbb_get32(preamble + 4));

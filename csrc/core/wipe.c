@@ -2,11 +2,13 @@
 
 #include <string.h>
 
+#include "bytes.h"
+
 void qbb_wipe(void *bytes, size_t length)
 {
     if (length == 0)
         return;
-    memset(bytes, 0, length);
+    memset(bytes, 0, qbb_unbounded(length));
     /* The compiler must believe that somebody reads the zeros, or it removes a memset before a free or a return. */
     __asm__ __volatile__("" : : "r"(bytes) : "memory");
 }
