@@ -94,14 +94,14 @@ static void tables_change_while_packets_flow(void)
     qbb_way first = route(C, 32, r.bc.link);
     CHECK_EQUAL(qbb_dataplane_set_table(r.planes[1], &first, 1, 0), 0);
     CHECK(pthread_create(&thread, NULL, swap, &s) == 0);
-    for (int i = 0; i < PACKETS; i++)
+    /* A busy machine may let the swapper wait: until it was seen at work. The test's time-out ends what has no end. */
+    for (int i = 0; i < PACKETS || received(r.cb) == 0 || received(r.cb2) == 0; i++)
         pass(&r, (uint8_t)i);
     __atomic_store_n(&s.stop, 1, __ATOMIC_RELAXED);
     CHECK(pthread_join(thread, NULL) == 0);
     CHECK_EQUAL(qbb_dataplane_network_drops(r.planes[1], drops), 0);
     for (int reason = 0; reason < QBB_NET_DROPS; reason++)
         CHECK_EQUAL(drops[reason], 0);
-    CHECK(received(r.cb) > 0 && received(r.cb2) > 0);
     end_row(&r);
 }
 
