@@ -120,10 +120,11 @@ def areas(nodes: Sequence[Raw], links: Sequence[Raw]) -> Iterator[Found]:
 
 def borders(nodes: Sequence[Raw], links: Sequence[Raw]) -> Iterator[Found]:
     """Border nodes have a border to mind, and the backbone joins all areas."""
-    touched = {node["name"]: {link["area"] for link in links if node["name"] in link["ends"]} for node in nodes}
-    every = {node["area"] for node in nodes} | {link["area"] for link in links}
+    linked = {node["name"]: {link["area"] for link in links if node["name"] in link["ends"]} for node in nodes}
+    touched = {node["name"]: linked[node["name"]] | {node["area"]} for node in nodes}  # its own network counts
+    every = set().union(*touched.values())
     for node in nodes:
-        if node["role"] == "border" and len(touched[node["name"]] | {node["area"]}) < 2:
+        if node["role"] == "border" and len(touched[node["name"]]) < 2:
             yield f"{node_label(node)}.role", "a border node of one area", 'links of another area, or role = "qbb"'
     if len(every) < 2:
         return
@@ -131,7 +132,7 @@ def borders(nodes: Sequence[Raw], links: Sequence[Raw]) -> Iterator[Found]:
         listed = ", ".join(sorted(map(str, every)))
         yield "link", f"areas {listed} without the backbone", 'links with area = "0.0.0.0" that join them are wanted'
         return
-    joined = set().union(*(found for found in touched.values() if BACKBONE in found))
+    joined = set().union(*(touched[name] for name, found in linked.items() if BACKBONE in found))
     for area in sorted(every - joined - {BACKBONE}):
         right = 'a border node with a link in it and one in area "0.0.0.0" is wanted'
         yield "link", f"area {area} does not touch the backbone", right

@@ -164,6 +164,16 @@ def test_an_area_that_does_not_touch_the_backbone() -> None:
     assert "area 1.3.0.0 does not touch the backbone" in only(text)
 
 
+def test_a_border_node_brings_its_own_network_into_its_area() -> None:
+    """So it joins an area in which it has no link."""
+    text = LAB + "".join(
+        f'[[node]]\nname = "{name}"\narea = "{area}"\nrole = "border"\n'
+        for name, area in (("a", "1.1.0.0"), ("b", "1.2.0.0"))
+    )
+    lab = file.parse(text + '[[link]]\nends = ["a", "b"]\narea = "0.0.0.0"\n')
+    assert {str(node.area) for node in lab.nodes} == {"1.1.0.0", "1.2.0.0"}
+
+
 @given(st.sampled_from(sorted(GENERATORS)), st.integers(3, 120), st.integers(0, 1000), st.floats(2, 6))
 def test_generated_networks_hold_together(kind: str, nodes: int, seed: int, degree: float) -> None:
     topology = f'[topology]\nkind = "{kind}"\nnodes = {nodes}\nseed = {seed}\ndegree = {degree!r}\n'
