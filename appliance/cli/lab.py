@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +17,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from appliance.cli.asking import Failed
 from appliance.cli.output import BAD, GOOD, Column, Screen, percent, rate, size, text
-from appliance.config import RoutingConfig
 from appliance.configuration import values
 from appliance.configuration.errors import ConfigurationErrors, WrongValue
-from appliance.lab import file, namespaces, record
+from appliance.lab import file, namespaces, record, starting
 from appliance.lab.model import LabFile
 from appliance.lab.record import Recorded
-from appliance.services.control import NoAnswer, Refused, ask
+from appliance.services.control import NoAnswer, Refused
 
-POLL_S = 0.25
-KEEPER_S = 120.0  # for what the keeper is asked to do
 STAGES = {"nodes": "namespaces", "links": "wires and fibres", "units": "units", "up": "links and routes"}
 MOST_TOLD = 20
 
@@ -69,7 +63,7 @@ def running(words: str) -> Recorded:
 def command(found: Recorded, word: str, **arguments: Any) -> Any:
     """Raises Failed."""
     try:
-        return ask(record.control(found.name), word, timeout_s=KEEPER_S, **arguments)
+        return starting.keeper_ask(found.name, word, **arguments)
     except NoAnswer as silent:
         raise Failed(f"lab {found.name} does not answer: {silent}", "is it still starting?") from None
     except Refused as refused:
@@ -81,122 +75,33 @@ def command(found: Recorded, word: str, **arguments: Any) -> Any:
 
 def up(screen: Screen, options: Namespace) -> int:
     """Returns when all links are up. 1 when they are not within the limit: the lab stays, to be looked at."""
-    if os.geteuid() != 0:
-        raise Failed("a lab needs root: it makes network namespaces")
     lab = load(options.file)
-    if lab.routing == "ospf":
-        _check_frr()
-    if record.kept(lab.name):
-        raise Failed(f"lab {lab.name} runs already", f"qbb lab status {options.file}, or down")
-    if record.end(lab.name):
-        print(f"qbb: removed what lab {lab.name} had left", file=sys.stderr)
-    began_s = time.monotonic()
-    keeper = _start_keeper(lab, options.file)
     try:
-        with _bars() as tell:
-            _build(keeper, tell)
-            missing = _wait(lab, tell, began_s + options.timeout)
-    except BaseException:
-        with contextlib.suppress(KeyboardInterrupt):
-            print(f"qbb: removing lab {lab.name}", file=sys.stderr)
-        _abandon(keeper, lab.name)
-        raise
+        starting.check(lab)
+        if record.end(lab.name):
+            print(f"qbb: removed what lab {lab.name} had left", file=sys.stderr)
+        began_s = time.monotonic()
+        missing = _start(lab, options.file, began_s + options.timeout)
+    except starting.CannotStart as cannot:
+        raise Failed(str(cannot), cannot.hint) from None
     took_s = time.monotonic() - began_s
     _tell_up(screen, lab, missing, took_s)
     return 1 if missing else 0
 
 
-def _check_frr() -> None:
-    from appliance.services import frr
-
-    try:
-        frr.check(RoutingConfig().frr)
-    except frr.Missing as missing:
-        raise Failed(str(missing), 'or routing = "static" in [lab]') from None
-
-
-def _start_keeper(lab: LabFile, path: Path) -> subprocess.Popen[bytes]:
-    """In a session of its own: it outlives us, and Ctrl-C is for us to act upon."""
-    record.place(lab.name).mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (record.place(lab.name) / "keeper.log").open("ab") as log:
-        words = [sys.executable, "-m", "appliance.lab.keeper", str(path)]
-        return subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
-        )
+def _start(lab: LabFile, path: Path, until_s: float) -> starting.Missing:
+    with starting.starting(lab, path) as keeper:
+        try:
+            with _bars() as tell:
+                starting.build(keeper, tell)
+                return starting.wait(lab, tell, until_s)
+        except BaseException:
+            with contextlib.suppress(KeyboardInterrupt):
+                print(f"qbb: removing lab {lab.name}", file=sys.stderr)
+            raise
 
 
-def _build(keeper: subprocess.Popen[bytes], tell: Callable[[str, int, int], None]) -> None:
-    """Until all units run. Raises Failed."""
-    assert keeper.stdout is not None
-    for line in keeper.stdout:
-        message = json.loads(line)
-        if "error" in message:
-            raise Failed(message["error"])
-        if "started" in message:
-            return
-        tell(message["stage"], message["done"], message["total"])
-    raise Failed(f"the lab's keeper ended with status {keeper.wait()}")
-
-
-def _abandon(keeper: subprocess.Popen[bytes], name: str) -> None:
-    """Whatever happened, and however often Ctrl-C is pressed, nothing stays."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        if keeper.poll() is None:
-            keeper.terminate()
-            keeper.wait()
-        if not record.kept(name):
-            record.end(name)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _wait(lab: LabFile, tell: Callable[[str, int, int], None], until_s: float) -> dict[tuple[str, str], str]:
-    """Ends of links that are not up, and why: empty as soon as all are."""
-    found = record.read(lab.name)
-    assert found is not None
-    missing = {(node, f"link {link.name}"): "not asked yet" for link in lab.links for node in link.ends}
-    missing |= {(node.name, "routes"): "not asked yet" for node in lab.nodes}
-    total = len(missing)
-    while missing and time.monotonic() < until_s:
-        if not found.alive:
-            raise Failed(f"lab {lab.name} died", f"its last words are in {record.place(lab.name)}/keeper.log")
-        for node in sorted({node for node, _ in missing}):
-            for what, why in _lacking(found, lab, node).items():
-                missing[node, what] = why
-        missing = {end: why for end, why in missing.items() if why}
-        tell("up", total - len(missing), total)
-        time.sleep(POLL_S if missing else 0)
-    return missing
-
-
-def _lacking(found: Recorded, lab: LabFile, node: str) -> dict[str, str]:
-    """Of a node's links and its routes why they are not what they should be; "" when they are. Empty when the data
-    plane is silent."""
-    with contextlib.suppress(NoAnswer):
-        links = node_ask(found, node, "dataplane", "status")["links"]
-        lacking = {f"link {link['name']}": "" if link["usable"] else _why(link) for link in links}
-        ways = node_ask(found, node, "dataplane", "routes")["routes"]
-        return lacking | {"routes": _unreached(lab, ways)}
-    return {}
-
-
-def _unreached(lab: LabFile, ways: list[dict[str, Any]]) -> str:
-    known = [IPv4Network(way["prefix"]) for way in ways if way["local"] or way["ways"]]
-    names = [node.name for node in lab.nodes if not any(node.address in prefix for prefix in known)]
-    return f"none to {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}" if names else ""
-
-
-def _why(link: dict[str, Any]) -> str:
-    return f"{link['state']}, store {link['store_state']}" + (f", {link['cause']}" if link["cause"] else "")
-
-
-def node_ask(found: Recorded, node: str, unit: str, word: str) -> Any:
-    """Raises NoAnswer and Refused."""
-    return ask(Path(found.nodes[node]) / "run" / f"{unit}.control", word)
-
-
-def _tell_up(screen: Screen, lab: LabFile, missing: dict[tuple[str, str], str], took_s: float) -> None:
+def _tell_up(screen: Screen, lab: LabFile, missing: starting.Missing, took_s: float) -> None:
     told = {
         "name": lab.name,
         "nodes": len(lab.nodes),
@@ -287,7 +192,7 @@ def _node_row(found: Recorded, name: str, units: dict[str, Any]) -> dict[str, An
     links: list[dict[str, Any]] = []
     address = None
     with contextlib.suppress(NoAnswer, Refused):
-        answer = node_ask(found, name, "dataplane", "status")
+        answer = starting.node_ask(found, name, "dataplane", "status")
         links, address = answer["links"], answer["address"]
     return {
         "name": name,

@@ -72,7 +72,7 @@ def _watched(options: Namespace) -> Watched:
     from appliance.cli import lab
 
     found = lab.running(options.lab)
-    return Watched(f"Lab {found.name}", {name: Path(where) / "run" for name, where in found.nodes.items()})
+    return Watched(f"Lab {found.name}", {name: found.runtime(name) for name in found.nodes})
 
 
 class View:

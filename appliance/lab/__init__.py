@@ -15,6 +15,7 @@ and for `qbb lab`, which keeps a network that a file describes:
     design.py      from the file to the plan; paths.py shortest paths, where no routing unit finds them
     keeper.py      the process that makes and keeps the lab, and does what is asked for
     warm.py        units as forks of the keeper
+    starting.py    starting the keeper, and waiting until all links are up
     record.py      what is written down in /run/qbb-lab/NAME; the removal of what a crash left
 
     with Run() as run:

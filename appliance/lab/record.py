@@ -48,6 +48,10 @@ class Recorded:
     def configuration(self, node: str) -> Path:
         return Path(self.nodes[node]) / "node.toml"
 
+    def runtime(self, node: str) -> Path:
+        """Where its sockets are."""
+        return Path(self.nodes[node]) / "run"
+
     def namespace(self, node: str) -> str:
         return f"{run.PREFIX}{self.run}-{node}"
 
