@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from appliance.lab import Node
+from appliance.demo.square import Square
 from appliance.q3p.records import EMPTY_DIGEST, Store, Void, decode, read_frames
 
-CAUSES = {
-    "pad": "encrypting the keys, unused stock too",
-    "tag_data": "authenticating them",
-    "tag_ack": "acknowledgements",
-    "tag_control": "control of the link",
-    "tag_routing": "routing",
-    "store": "comparing new key from the fibres",
-    "lost": "packets given up",
-}
+# What delivering keys costs, and what a link costs by itself.
+FOR_KEYS = {"pad": "padding", "tag_data": "tags", "tag_ack": "acks"}
+BY_ITSELF = {"store": "new key", "tag_control": "control", "tag_routing": "OSPF", "lost": "given up"}
+
+Spent = dict[str, Counter[str]]  # link -> bytes by cause
 
 
-def spent(nodes: list[Node]) -> Counter[str]:
-    """Bytes spent by cause, at all ends together, since each data plane last started."""
-    total: Counter[str] = Counter()
-    for node in nodes:
-        for link in node.ask("dataplane", "status")["links"]:
-            total.update(link["spent_bytes"])
+def spent(square: Square) -> Spent:
+    """Bytes at both ends together, since each data plane last started."""
+    total: Spent = {link: Counter() for link in square.links}
+    for node in square.nodes:
+        for link, status in (square.plane(node) or {}).items():
+            if link in total:
+                total[link].update(status["spent_bytes"])
     return total
+
+
+def between(before: Spent, after: Spent) -> Spent:
+    return {link: after[link] - before[link] for link in after}
+
+
+def per_byte(spent_bytes: Mapping[str, int], causes: Iterable[str]) -> float:
+    """Per byte of session key that crossed the link: the pad is as long as that."""
+    return sum(spent_bytes.get(cause, 0) for cause in causes) / max(1, spent_bytes.get("pad", 0))
 
 
 @dataclass(frozen=True)
@@ -37,16 +46,20 @@ class Log:
     chunks_given_up: int
 
 
-def read_log(node: Node, link: str) -> Log:
+def read_log(path: Path) -> Log:
     """Of the log's own records: what was stored, and what was voided (open at a restart, so nobody knows how far it
     was spent)."""
-    data = (node.disk / "dataplane" / link / "log").read_bytes()
     sizes: dict[int, int] = {}
     void: set[int] = set()
-    for record, _, _ in read_frames(data, 0, 0, EMPTY_DIGEST):
+    for record, _, _ in read_frames(path.read_bytes(), 0, 0, EMPTY_DIGEST):
         match decode(record):
             case Store() as store:
                 sizes[store.chunk] = sum(entry.length_bytes for entry in store.entries)
             case Void() as voided:
                 void.update(voided.chunks)
     return Log(sum(sizes.values()), sum(sizes.get(chunk, 0) for chunk in void), len(void))
+
+
+def pads(links: dict[str, dict[str, Any]], names: Iterable[str]) -> Counter[str]:
+    """Bytes of session key that a node sent by each of its links, which are those of pad that it spent."""
+    return Counter({name: links[name]["spent_bytes"]["pad"] for name in names})

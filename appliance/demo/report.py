@@ -2,76 +2,68 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.table import Table
 
 from appliance.cli.output import size
-from appliance.demo.account import CAUSES, Log
+from appliance.demo.account import BY_ITSELF, FOR_KEYS, Log, Spent, per_byte
+from appliance.demo.screen import joined
 from appliance.demo.traffic import Outcome, percentile
-
-KEY_BYTES = 32
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Sessions of one kind and the key that the link spent meanwhile."""
+    """Sessions of one kind, and the key that the links spent meanwhile."""
 
     title: str
     outcome: Outcome
-    spent: Counter[str]
-
-    def per_byte(self, cause: str) -> float:
-        return self.spent[cause] / max(1, KEY_BYTES * len(self.outcome.sessions))
+    spent: Spent
 
 
 def duration(seconds: float) -> str:
     return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
-def latencies(phases: list[Phase]) -> Table:
-    table = _table("How long an application waits", "", *(phase.title for phase in phases))
-    for words, share in (("half of the keys within", 0.5), ("99 of 100 keys within", 0.99)):
-        table.add_row(words, *(duration(percentile(phase.outcome.keys_s(), share)) for phase in phases))
-    for words, share in (("half of the TLS handshakes within", 0.5), ("99 of 100 within", 0.99)):
-        times = [sorted(session.handshake_s for session in phase.outcome.sessions) for phase in phases]
-        table.add_row(words, *(duration(percentile(each, share)) for each in times))
+def spending(phases: Sequence[Phase]) -> Table:
+    """Per hop, and by cause."""
+    named = {**FOR_KEYS, **BY_ITSELF}
+    used = [cause for cause in named if any(phase.spent[link][cause] for phase in phases for link in phase.spent)]
+    table = _table("Key bytes spent per byte of session key that crossed the hop", "hop", *map(named.get, used), "all")
+    for phase in phases:
+        table.add_row(f"keys {phase.title}", style="dim")
+        for link, causes in phase.spent.items():
+            each = [f"{per_byte(causes, [cause]):.2f}" for cause in used]
+            table.add_row(f"  {joined(link)}", *each, f"{per_byte(causes, named):.2f}")
     return table
 
 
-def spending(phases: list[Phase]) -> Table:
-    table = _table("Key bytes from the fibres per key byte delivered", "", *(phase.title for phase in phases))
-    for cause, words in CAUSES.items():
-        if any(phase.spent[cause] for phase in phases):
-            table.add_row(words, *(f"{phase.per_byte(cause):.2f}" for phase in phases))
-    table.add_section()
-    table.add_row("all together", *(f"{sum(map(phase.per_byte, CAUSES)):.2f}" for phase in phases), style="bold")
+def latencies(outcomes: Mapping[str, Outcome]) -> Table:
+    table = _table("How long an application waits", "", *outcomes)
+    for words, times in (("for a key", Outcome.keys_s), ("for TLS 1.3", Outcome.handshakes_s)):
+        for name, share in (("p50", 0.5), ("p99", 0.99)):
+            cells = [duration(percentile(times(each), share)) for each in outcomes.values()]
+            table.add_row(f"{words}, {name}", *cells)
     return table
 
 
-def balance(phases: list[Phase], others: list[Outcome], log: Log) -> Table:
-    done = [*(phase.outcome for phase in phases), *others]
-    count = sum(len(outcome.sessions) for outcome in done)
+def balance(done: Iterable[Outcome], others: int, logs: Iterable[Log]) -> Table:
+    """`others`: keys of the applications that are no TLS."""
+    done, logs = list(done), list(logs)
     table = _table("In all", "", "")
     table.show_header = False
-    table.add_row("TLS sessions, each under a key of its own that was equal at both ends", str(count))
-    table.add_row("requests refused while the link was down, with the reason", str(sum(len(o.refusals) for o in done)))
-    table.add_row("key delivered to applications", size(KEY_BYTES * count))
-    table.add_row("key that the fibres brought into the common store", size(log.stored))
-    table.add_row("given up at restarts: key that was open, never used again", size(log.given_up))
+    table.add_row("TLS 1.3 sessions, each under a key of its own", str(sum(len(each.sessions) for each in done)))
+    table.add_row("sessions that failed, requests that were refused", str(sum(each.failed for each in done)))
+    table.add_row("keys of other applications, compared at both ends", str(others))
+    table.add_row("key that the fibres of the square brought", size(sum(log.stored for log in logs)))
+    table.add_row("given up with the relay: open then, never used again", size(sum(log.given_up for log in logs)))
     return table
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 3, 0, 2))
+def _table(title: str, *columns: str | None) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.header_style = "dim"
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", min_width=58 if number == 0 else 14)
+        table.add_column(column or "", justify="left" if number == 0 else "right", no_wrap=number > 0)
     return table
-
-
-def show(console: Console, tables: list[Table]) -> None:
-    for table in tables:
-        console.print()
-        console.print(table)

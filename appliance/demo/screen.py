@@ -1,39 +1,47 @@
-"""What is seen: one line a step with its time; on a terminal, bars for the key stores below."""
+"""What is seen: a line for each thing that happens, with its time; on a terminal, the links of the square below."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from appliance.cli.output import COLOURS, percent, rate, size
-from appliance.lab import Node
-from appliance.services.control import NoAnswer
+from appliance.cli.output import BAD, COLOURS, percent, rate, size
+from appliance.demo.square import Square
 
 POLL_S = 0.25
-PIPED_WIDTH = 120
-Status = dict[str, Any] | None
+TOLD_S = 2.0  # between two lines of a long wait, where there is no live view
+PIPED_WIDTH = 100
+MARGIN = 20  # columns of text at least, however narrow the terminal
+FULL_BYTES = 1 << 20  # a full bar
+BAR = 14
+Status = dict[str, dict[str, Any]] | None  # of a node's links; None: its data plane does not answer
 
 
-class Stores:
-    """Follows the links of some nodes, in a thread of its own. None: the data plane does not answer."""
+def joined(link: str) -> str:
+    """QBB1-QBB2, as people write it."""
+    return link.upper()
 
-    def __init__(self, nodes: list[Node], full_bytes: int) -> None:
-        self.full_bytes = full_bytes
-        self._nodes = nodes
-        self.seen: dict[str, Status] = {node.name: None for node in nodes}
+
+class Links:
+    """Follows the links of the square, in a thread of its own."""
+
+    def __init__(self, square: Square) -> None:
+        self._square = square
+        self.seen: dict[str, Status] = dict.fromkeys(square.nodes)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
     def start(self) -> None:
+        self.look()
         self._thread.start()
 
     def stop(self) -> None:
@@ -45,56 +53,81 @@ class Stores:
             self.look()
 
     def look(self) -> None:
-        for node in self._nodes:
-            try:
-                self.seen[node.name] = node.link()
-            except NoAnswer:
-                self.seen[node.name] = None
+        for node in self._square.nodes:
+            self.seen[node] = self._square.plane(node)
 
-    def bars(self) -> Table:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for title in ("site", "link", "key store", "", "key rate", "errors on the fibres (QBER)"):
-            table.add_column(title, no_wrap=True)
-        for name, link in self.seen.items():
-            if link is None:
-                table.add_row(name, Text("data plane dead", "bold red"))
-                continue
-            words, colour = state_of(link)
-            bar = ProgressBar(total=self.full_bytes, completed=min(link["stored_bytes"], self.full_bytes), width=24)
-            errors = Text("  ").join(_errors(device) for device in link["devices"])
-            table.add_row(
-                name, Text(words, colour), bar, size(link["stored_bytes"]), rate(link["key_rate_bps"]), errors
-            )
+    def table(self) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+        table.add_column("link", no_wrap=True)
+        table.add_column("state", no_wrap=True, max_width=22, overflow="ellipsis")
+        table.add_column("key store", no_wrap=True)
+        for title in ("", "key made", "load", "QBER"):
+            table.add_column(title, no_wrap=True, justify="right")
+        for link in self._square.links:
+            table.add_row(*self._row(link))
         return table
 
+    def _row(self, link: str) -> list[RenderableType]:
+        words, colour, told = self.link(link)
+        if told is None:
+            return [joined(link), Text(words, colour)]
+        bar = ProgressBar(total=FULL_BYTES, completed=min(told["stored_bytes"], FULL_BYTES), width=BAR)
+        load = f"{100 * told['load']:.0f} %"
+        errors = Text(percent(told["qber"]), BAD if told["alarm"] else "")
+        return [
+            joined(link),
+            Text(words, colour),
+            bar,
+            size(told["stored_bytes"]),
+            rate(told["made_bps"]),
+            load,
+            errors,
+        ]
+
+    def link(self, link: str) -> tuple[str, str, dict[str, Any] | None]:
+        """State, its colour, and the link's figures (None: no end tells any)."""
+        return link_view(link, {node: self.seen[node] for node in self._square.ends[link]})
+
     def line(self) -> str:
-        """The same in one line of text."""
+        """All in one line of text: what is in store, or why a link is not up."""
         told = []
-        for name, link in self.seen.items():
-            if link is None:
-                told.append(f"{name}: data plane dead")
-            else:
-                told.append(
-                    f"{name}: {size(link['stored_bytes'])} of key, {rate(link['key_rate_bps'])}, {state_of(link)[0]}"
-                )
+        for link in self._square.links:
+            words, _, found = self.link(link)
+            told.append(f"{joined(link)} {size(found['stored_bytes']) if found and words == 'up' else words}")
         return "; ".join(told)
 
 
-def state_of(link: dict[str, Any]) -> tuple[str, str]:
-    """What a person wants to know of a link, and its colour."""
-    if link["usable"]:
+def link_view(link: str, ends: dict[str, Status]) -> tuple[str, str, dict[str, Any] | None]:
+    """Of both ends one: the load is that of the busier direction. A link is up when it is at both ends."""
+    dead = [node for node, status in ends.items() if status is None]
+    told = [status[link] for status in ends.values() if status is not None]
+    words, colour = (f"{dead[0].upper()} is dead", BAD) if dead else _state(told)
+    if not told:
+        return words, colour, None
+    device = max((device for end in told for device in end["devices"]), key=lambda device: device["qber"] or 0.0)
+    figures = {
+        "stored_bytes": told[0]["stored_bytes"],
+        "made_bps": told[0]["key_rate_bps"],
+        "load": max(end["load"] for end in told),
+        "qber": device["qber"],
+        "alarm": any(device["alarm"] for end in told for device in end["devices"]),
+    }
+    return words, colour, figures
+
+
+def _state(ends: Sequence[dict[str, Any]]) -> tuple[str, str]:
+    if all(end["usable"] for end in ends):
         return "up", COLOURS["up"]
-    if link["state"] == "up" and link["store_state"] == "charging" and not any(d["alarm"] for d in link["devices"]):
+    if any(device["alarm"] for end in ends for device in end["devices"]):
+        return "down: alarm", COLOURS["down"]
+    first = next(end for end in ends if not end["usable"])
+    if first["state"] == "up" and first["store_state"] == "charging":
         return "charging", COLOURS["charging"]
-    return f"down: {link['cause']}", COLOURS["down"]
-
-
-def _errors(device: dict[str, Any]) -> Text:
-    return Text(f"{device['name']} {percent(device['qber'])}", "bold red" if device["alarm"] else "")
+    return f"down: {first['cause']}" if first["cause"] else first["state"], COLOURS["down"]
 
 
 class Screen:
-    """`say` tells a step; `problem` what is not as it should be; the bars stand below while `showing`."""
+    """`say` tells what happens; `problem` what is not as it should be; the links stand below while `showing`."""
 
     def __init__(self) -> None:
         self.console = Console(highlight=False, emoji=False, markup=False)
@@ -102,23 +135,36 @@ class Screen:
             self.console.width = PIPED_WIDTH
         self.problems: list[str] = []
         self._began = time.monotonic()
-        self._live: Live | None = None
+        self._links: Links | None = None
 
     def elapsed_s(self) -> float:
         return time.monotonic() - self._began
 
     def say(self, text: str, style: str = "") -> None:
-        self.console.print(Text.assemble((f"{self.elapsed_s():5.1f} s  ", "dim"), (text, style)), soft_wrap=False)
+        """With its time; lines that follow are indented."""
+        margin = f"{self.elapsed_s():5.1f} s  "
+        for line in Text(text, style).wrap(self.console, max(self.console.width - len(margin) - 1, MARGIN)):
+            line.rstrip()
+            self.console.print(Text.assemble((margin, "dim"), line), soft_wrap=True)
+            margin = " " * len(margin)
 
     def head(self, text: str) -> None:
+        """A new step begins."""
+        self.console.print()
         self.say(text, "bold")
 
     def good(self, text: str) -> None:
         self.say(text, "green")
 
+    def show(self, what: RenderableType) -> None:
+        """A table or a picture, between empty lines."""
+        self.console.print()
+        self.console.print(what)
+        self.console.print()
+
     def problem(self, text: str) -> None:
         self.problems.append(text)
-        self.say(f"NOT AS IT SHOULD BE: {text}", "bold red")
+        self.say(f"NOT AS IT SHOULD BE: {text}", BAD)
 
     def check(self, right: bool, text: str, wrong: str) -> None:
         """Says `text` in green, or `wrong` and remembers it."""
@@ -128,26 +174,42 @@ class Screen:
             self.problem(wrong)
 
     @contextlib.contextmanager
-    def showing(self, stores: Stores) -> Iterator[None]:
-        stores.start()
+    def progress(self) -> Iterator[Callable[[str, int, int], None]]:
+        """How far the start of the network is: one line that changes; nothing where there is no terminal."""
+        told = Text("")
+
+        def tell(stage: str, done: int, total: int) -> None:
+            told.plain = f"         {stage}: {done} of {total}"
+
+        if not self.console.is_terminal:
+            yield tell
+            return
+        with Live(told, console=self.console, refresh_per_second=8, transient=True):
+            yield tell
+
+    @contextlib.contextmanager
+    def showing(self, links: Links) -> Iterator[None]:
+        links.start()
+        self._links = links
         try:
             if not self.console.is_terminal:
                 yield
                 return
-            with Live(get_renderable=stores.bars, console=self.console, refresh_per_second=8, transient=True):
+            with Live(get_renderable=links.table, console=self.console, refresh_per_second=8, transient=True):
                 yield
         finally:
-            stores.stop()
+            links.stop()
 
-    def wait(self, stores: Stores, found: Callable[[], bool], what: str, limit_s: float = 30.0) -> float:
-        """Until found; where there are no bars, a line now and then. Returns seconds. Raises AssertionError."""
+    def wait(self, found: Callable[[], bool], what: str, limit_s: float = 60.0) -> float:
+        """Until found; where there is no live view, a line now and then. Returns seconds. Raises AssertionError."""
         began = told = time.monotonic()
         while not found():
             now = time.monotonic()
+            seen = self._links.line() if self._links is not None else ""
             if now - began > limit_s:
-                raise AssertionError(f"waited {limit_s:.0f} s in vain: {what}; {stores.line()}")
-            if not self.console.is_terminal and now - told >= 1:
+                raise AssertionError(f"waited {limit_s:.0f} s in vain: {what}; {seen}")
+            if not self.console.is_terminal and now - told >= TOLD_S:
                 told = now
-                self.say(f"  {stores.line()}")
+                self.say(seen, "dim")
             time.sleep(0.02)
         return time.monotonic() - began

@@ -3,180 +3,213 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 from appliance.cli.output import percent, rate, size
-from appliance.demo import report
-from appliance.demo.account import read_log, spent
-from appliance.demo.report import Phase
-from appliance.demo.screen import Screen, Stores
-from appliance.demo.traffic import FILE_BYTES, Outcome, Traffic
-from appliance.lab import DevicePlan, Network, NetworkPlan, Run, pair
+from appliance.client import Client
+from appliance.demo import report, tablei
+from appliance.demo.account import between, pads, read_log, spent
+from appliance.demo.backup import Backup, backing_up
+from appliance.demo.report import Phase, duration
+from appliance.demo.screen import Links, Screen
+from appliance.demo.square import Square, hosts
+from appliance.demo.traffic import Both, Outcome, Sessions
+from appliance.lab import Run
 
-LINK, TOLERANT, STRICT = "line", "fibre-1", "fibre-2"
-HIGH_MARK_KIB = 64
-SESSIONS = 50  # of each kind
+BY_QBB2, BY_QBB3, BEYOND_QBB2, BEYOND_QBB3 = "qbb1-qbb2", "qbb1-qbb3", "qbb2-qbb4", "qbb3-qbb4"
+N1, N4 = "1.1.0.0/30", "1.1.0.12/30"  # the networks of QBB1 and QBB4
+TO_QBB4, TO_QBB1 = [BY_QBB3, BY_QBB2], [BEYOND_QBB2]  # ways when all is well; QBB3 is no loop-free alternate of QBB4
+STOCK = 32
+DURING_FAULT = 40  # sessions
 TAPPED = 0.5
-
-
-def plan() -> NetworkPlan:
-    """Fibres of 10 km. A laboratory's light source at 2 MHz would need minutes to fill the store, so it is sped up."""
-    fibres = (
-        DevicePlan(TOLERANT, speed=40, settings={"on_alarm": "ignore"}),
-        DevicePlan(STRICT, speed=40, settings={"on_alarm": "down"}),
-    )
-    marks = {"chunk_bytes": "16 KiB", "high_mark_bytes": f"{HIGH_MARK_KIB} KiB", "key_rate_bps": "200 kbit/s"}
-    return pair(*fibres, settings=marks)
+BACKUP_SHARE = 0.7  # of what the link carries when the backup begins
+FEEBLE_BPS, USUAL_BPS = 2_000, 200_000
+MOVED_BYTES = 8 << 10
+WATCHED_S = 3.0
+ACROSS = 10  # keys to another area
 
 
 class Story:
-    def __init__(self, run: Run, screen: Screen) -> None:
-        screen.head("Two sites, paris and vienna. Each has a QKD node, in a network namespace of its own.")
-        self.screen = screen
-        self.network = Network(run, plan())
-        self.paris, self.vienna = self.network.node("paris"), self.network.node("vienna")
-        self.nodes = [self.paris, self.vienna]
-        self.stores = Stores(self.nodes, 2 * HIGH_MARK_KIB << 10)
-        self.traffic = Traffic(self.paris, self.vienna, run.directory)
-        self.others: list[Outcome] = []
+    """`sessions`: of each kind."""
+
+    def __init__(self, run: Run, square: Square, screen: Screen, sessions: int) -> None:
+        self.square, self.screen, self._count = square, screen, sessions
+        self._near, self._far = hosts(run, square)  # beside QBB1 and QBB4
+        self._both = Both(self._near, self._far, run.directory)
+        self._phases: list[Phase] = []
+        self._disturbed: dict[str, Outcome] = {}  # sessions during faults
+        self._other_keys = 0
 
     def play(self) -> None:
         """Raises AssertionError when something does not happen at all."""
-        screen = self.screen
-        screen.say(
-            "A network cable and two optical fibres of 10 km join them; the fibres and QKD devices are simulated."
-        )
-        self.network.start()
-        screen.say("All units run: data plane, keys service and two QKD devices at each site.")
-        with screen.showing(self.stores):
-            self.charge()
-            phases = self.deliver()
-            self.crash()
+        self.table()
+        with self.screen.showing(Links(self.square)):
+            self.deliver()
+            self.across()
             self.cut()
-            self.tap_tolerant()
-            self.tap_strict()
-        log = read_log(self.paris, LINK)
-        tables = [report.latencies(phases), report.spending(phases), report.balance(phases, self.others, log)]
-        report.show(screen.console, tables)
+            self.tap()
+            self.drain()
+            self.kill()
+        self.report()
+
+    def report(self) -> None:
+        outcomes = {phase.title: phase.outcome for phase in self._phases} | self._disturbed
+        logs = [read_log(self.square.log(self.square.ends[link][0], link)) for link in self.square.links]
+        for table in (
+            report.spending(self._phases),
+            report.latencies(outcomes),
+            report.balance(outcomes.values(), self._other_keys, logs),
+        ):
+            self.screen.show(table)
 
     # Steps -----------------------------------------------------------------------------------------------------------
 
-    def charge(self) -> None:
-        self.screen.head("The key stores charge: equal key from the fibres, compared by fingerprints, at both sites.")
-        took = self.screen.wait(self.stores, self.network.ready, "the stores charge", 60)
-        link = self.paris.link()
-        kept, speed = size(link["stored_bytes"]), rate(link["key_rate_bps"])
-        self.screen.good(f"The link is up after {took:.1f} s: {kept} of key at each site, {speed} more.")
-
-    def deliver(self) -> list[Phase]:
-        self.traffic.start()
-        self.screen.head("A TLS server registers at vienna's node, a client at paris's. Then 100 sessions of TLS 1.3:")
-        self.screen.say(
-            "  each under a key of its own, which both ends get from their own node (external PSK; no certificates,"
-        )
-        self.screen.say(f"  no resumption). Each carries {FILE_BYTES >> 10} KiB, compared by SHA-256.")
-        return [self._phase("fetched singly", 0), self._phase("from stock", 32)]
-
-    def _phase(self, title: str, prefetch: int) -> Phase:
-        before, began = spent(self.nodes), time.monotonic()
-        outcome = self.traffic.run(SESSIONS, prefetch=prefetch)
-        used = spent(self.nodes)
-        used.subtract(before)
-        words = f"with a stock of {prefetch} keys" if prefetch else "with a fresh key fetched for each"
-        self._judge(outcome, SESSIONS, f"{words}, in {time.monotonic() - began:.1f} s")
-        return Phase(title, outcome, used)
-
-    def _judge(self, outcome: Outcome, count: int, words: str) -> None:
-        """All sessions came about, under equal keys and with equal files."""
-        differing = self.traffic.differing(outcome)
-        right = len(outcome.sessions) == count and not differing and not outcome.failures
-        wrong = [f"{len(outcome.sessions)} of {count} sessions", *outcome.refusals[:2], *outcome.failures[:2]]
-        wrong += [f"{len(differing)} differ"] if differing else []
-        self.screen.check(right, f"  {count} sessions {words}: keys and files equal.", f"{words}: {'; '.join(wrong)}")
-
-    def crash(self) -> None:
+    def table(self) -> None:
         screen = self.screen
-        screen.head("The data plane in vienna, which holds its key store, is killed (SIGKILL) while sessions go on.")
-        going = self.traffic.begin(30, parallel=2)
-        screen.wait(self.stores, lambda: going.done() >= 5, "five sessions")
-        self.vienna.units["dataplane"].kill()
-        time.sleep(0.3)
-        self.vienna.start("dataplane")  # as systemd would
-        began = time.monotonic()
-        self.vienna.wait_answers("dataplane")
-        screen.wait(self.stores, self.network.ready, "the link comes back")
-        screen.good(f"  Started again: the link is up after {time.monotonic() - began:.1f} s. Open key was given up.")
-        outcome = going.outcome()
-        self.others.append(outcome)
-        waited = report.duration(max(outcome.keys_s(), default=0))
-        refused = len(outcome.refusals)
-        words = f"  {len(outcome.sessions)} sessions, the slowest waited {waited} for its key"
-        right = len(outcome.sessions) + refused == 30 and not outcome.failures and not self.traffic.differing(outcome)
-        screen.check(right, f"{words}; {refused} refused.", f"{words}; {outcome.failures[:2]} {outcome.refusals[:2]}")
+        screen.head("Routes: QBB1's extended table, out of OSPF's database, beside the paper's Table I")
+        screen.wait(self._routed, "the routes of QBB1 and QBB4")
+        routes = self.square.routes("qbb1")
+        screen.show(tablei.table(routes))
+        screen.say("> is the way taken. The other is ready for a fault and for load: it cannot loop.")
+        screen.say("+1 is the step into a node's own network, which OSPF counts and the paper does not.")
+        wrong = list(tablei.wrong(routes))
+        screen.check(not wrong, "All costs are those of the paper.", "; ".join(wrong))
+
+    def deliver(self) -> None:
+        self._both.start()
+        screen = self.screen
+        screen.head(f"Keys: {2 * self._count} sessions of TLS 1.3 between hosts beside QBB1 and QBB4")
+        screen.say("Each has a key of its own. Both hosts get it from their own node; there are no certificates.")
+        screen.say(
+            "QBB1 sends keys by QBB3 (cost 9), QBB4 by QBB2 (cost 6). A relay changes the pad of one link for that of "
+            "the next in one step: it never holds a key in the clear."
+        )
+        self._phases = [self._phase("singly", 0), self._phase("from stock", STOCK)]
+
+    def across(self) -> None:
+        """Beyond the border of the area: by QBB3, QBB4 and the backbone."""
+        with Client(self._near.pfkey) as near, Client(self.square.pfkey("area2")) as far:
+            far.register(6200, "203.0.113.2")
+            near.register(5200, self._near.public_address())
+            connection = near.connect(self.square.address("area2"), 6200, local_port=5200)
+            for _ in range(ACROSS):
+                with connection.key() as key, far.fetch(key.id) as fetched:
+                    self._other_keys += key.secret == fetched.secret
+        words = f"{ACROSS} keys cross the area's border to Area 2, over two relays: equal at both ends."
+        self.screen.check(self._other_keys == ACROSS, words, f"{self._other_keys} of {ACROSS} keys are equal in Area 2")
 
     def cut(self) -> None:
         screen = self.screen
-        screen.head("The network cable is cut.")
-        self.network.cut(LINK)
-        screen.wait(self.stores, lambda: not self.paris.usable(), "paris notices the cut")
-        self._refused("the peer is silent")
-        self.network.mend(LINK)
-        took = screen.wait(self.stores, self.network.ready, "the link comes back")
-        screen.good(f"  The cable is mended: the link is up after {took:.1f} s, with the key it had.")
-        self._again()
+        screen.head("Fault 1: fibre and cable of QBB1-QBB3 are cut while sessions go on")
+        sessions = self._going()
+        self.square.do("cut", link=BY_QBB3)
+        took = screen.wait(lambda: not self.square.usable(BY_QBB3), "QBB1-QBB3 goes down")
+        cause = self.square.link("qbb1", BY_QBB3)["cause"]
+        screen.say(f"Down {duration(took)} later: {cause}. QBB1 has the way by QBB2 ready.")
+        self._survived("cut", sessions, "Keys go on by QBB2.")
+        self.square.do("mend", link=BY_QBB3)
+        self._back("Mended")
 
-    def tap_tolerant(self) -> None:
+    def tap(self) -> None:
         screen = self.screen
-        screen.head(
-            f"Somebody taps {TOLERANT} (intercepts and resends half of the light). Its alarm is set to be ignored."
+        screen.head("Fault 2: somebody taps the fibre QBB1-QBB2 (reads half of the light, sends it on)")
+        sessions = self._going()
+        self.square.do("tap", link=BY_QBB2, fraction=TAPPED)
+        screen.wait(lambda: not self.square.usable(BY_QBB2), "QBB1-QBB2 goes down")
+        took = screen.wait(lambda: self.square.ways("qbb4", N1) == [BEYOND_QBB3], "QBB4 goes round")
+        errors = max(device["qber"] or 0.0 for device in self.square.link("qbb1", BY_QBB2)["devices"])
+        screen.say(
+            f"Alarm: {percent(errors)} of the bits are wrong; 3.3 % is usual, 11 % the limit. That key is thrown away, "
+            f"the link goes down, and OSPF has QBB4 go round after {duration(took)}."
         )
-        self.network.ask_fibre(TOLERANT, "tap", fraction=TAPPED)
-        self._wait_alarm(TOLERANT)
-        screen.check(
-            self.network.ready(),
-            f"  Its key is thrown away. The link stays up with the key of {STRICT}.",
-            "the link went down though the alarm is to be ignored",
-        )
-        self.network.ask_fibre(TOLERANT, "tap", fraction=0)
+        self._survived("tapped", sessions, "Keys from QBB4 go on by QBB3.")
+        self.square.do("mend", link=BY_QBB2)
+        self._back("The tap is gone")
 
-    def tap_strict(self) -> None:
+    def drain(self) -> None:
         screen = self.screen
-        screen.head(f"Now {STRICT} is tapped. Its alarm is set to take the link down.")
-        self.network.ask_fibre(STRICT, "tap", fraction=TAPPED)
-        self._wait_alarm(STRICT)
-        screen.wait(self.stores, lambda: not any(node.usable() for node in self.nodes), "both ends go down")
-        self._refused(STRICT)
-        self.network.ask_fibre(STRICT, "tap", fraction=0)
-        took = screen.wait(self.stores, self.network.ready, "the link comes back")
-        screen.good(f"  The tap is gone: the alarm clears after three good blocks, the link is up after {took:.1f} s.")
-        self._again()
+        wanted = BACKUP_SHARE * self.square.link("qbb1", BY_QBB3)["carries_bps"] / 8
+        screen.head(f"Load: a backup at QBB1 takes {size(wanted)}/s of key, and QBB1-QBB3 makes hardly any more")
+        with backing_up(self._near, self._far, wanted) as backup:
+            screen.wait(lambda: self._load() > BACKUP_SHARE / 2 or bool(backup.failures), "the load is measured")
+            self._tell_load("All of it goes by QBB3")
+            self.square.do("rate", link=BY_QBB3, rate_bps=FEEBLE_BPS)
+            before = self._pads()
+            screen.wait(lambda: (self._pads() - before)[BY_QBB2] > MOVED_BYTES or bool(backup.failures), "load moves")
+            self._tell_load("QBB1 begins to send by QBB2")
+            before = self._pads()
+            time.sleep(WATCHED_S)
+            moved = self._pads() - before
+        self._judge(backup, moved)
+        self.square.do("rate", link=BY_QBB3, rate_bps=USUAL_BPS)
+
+    def kill(self) -> None:
+        screen = self.screen
+        screen.head("Fault 3: QBB3's data plane, which relays and holds its key stores, is killed (SIGKILL)")
+        sessions = self._going()
+        self.square.do("kill", node="qbb3", units=["dataplane"])
+        self._survived("relay killed", sessions, "Its silence tells the neighbours. Keys go on by QBB2.")
+        self.square.do("restart", node="qbb3", units=["dataplane"])
+        self._back("Started again: what was open is given up, the rest of its key is there")
 
     # Parts of steps --------------------------------------------------------------------------------------------------
 
-    def _wait_alarm(self, device: str) -> None:
-        """At both sites."""
+    def _routed(self) -> bool:
+        """All is well: QBB1 sends to QBB4 by QBB3, QBB4 to QBB1 by QBB2, and all areas are known."""
+        square = self.square
+        ways = square.ways("qbb1", N4) == TO_QBB4 and square.ways("qbb4", N1) == TO_QBB1
+        return ways and not list(tablei.wrong(square.routes("qbb1")))
 
-        def told() -> list[float]:
-            found = [d for node in self.nodes for d in node.link()["devices"] if d["name"] == device]
-            return [d["qber"] for d in found] if all(d["alarm"] for d in found) else []
+    def _phase(self, title: str, prefetch: int) -> Phase:
+        before, began = spent(self.square), time.monotonic()
+        outcome = self._both.begin(self._count, prefetch=prefetch).outcome()
+        took = time.monotonic() - began
+        used = between(before, spent(self.square))
+        kind = f"with a stock of {prefetch} keys at each end" if prefetch else "with a key fetched for each"
+        self._whole(outcome, self._count, f"{self._count} sessions {kind}, in {took:.1f} s: keys and files equal.")
+        return Phase(title, outcome, used)
 
-        self.screen.wait(self.stores, lambda: bool(told()), f"alarm of {device}")
-        wrong = percent(max(told(), default=0.0))
-        self.screen.say(
-            f"  Alarm at both sites: {wrong} of the bits on {device} are wrong; 3.3 % is usual, 11 % the limit."
-        )
+    def _whole(self, outcome: Outcome, count: int, words: str) -> None:
+        """All sessions came about, under equal keys and with equal files."""
+        wrong = [f"{len(outcome.sessions)} of {count} sessions", *outcome.refusals[:2], *outcome.failures[:2]]
+        self.screen.check(len(outcome.sessions) == count and not outcome.failed, words, "; ".join(wrong))
 
-    def _refused(self, reason: str) -> None:
-        """Asks for a key and is refused, with the reason."""
-        outcome = self.traffic.run(1)
-        self.others.append(outcome)
-        told = (outcome.refusals or ["nothing"])[0]
+    def _going(self) -> Sessions:
+        """Sessions one after the other from each side, some of which are done."""
+        going = self._both.begin(DURING_FAULT, parallel=1)
+        self.screen.wait(lambda: going.done() >= 3, "three sessions")
+        return going
+
+    def _survived(self, title: str, sessions: Sessions, words: str) -> None:
+        outcome = self._disturbed[title] = sessions.outcome()
+        slowest = duration(max(outcome.keys_s(), default=0.0))
+        text = f"{words} All {sessions.count} sessions came about; the longest wait for a key was {slowest}."
+        self._whole(outcome, sessions.count, text)
+
+    def _back(self, words: str) -> None:
+        links = self.screen.wait(self.square.ready, "all links are up")
+        routes = self.screen.wait(self._routed, "the routes of before")
+        self.screen.say(f"{words}. Up after {links:.1f} s, the routes of before {routes:.1f} s later.")
+
+    def _load(self) -> float:
+        return float(self.square.link("qbb1", BY_QBB3)["load"])
+
+    def _pads(self) -> Counter[str]:
+        return pads(self.square.plane("qbb1") or {}, (BY_QBB2, BY_QBB3))
+
+    def _tell_load(self, words: str) -> None:
+        link = self.square.link("qbb1", BY_QBB3)
+        store, made = size(link["available_bytes"]), rate(link["key_rate_bps"])
+        self.screen.say(f"{words}. QBB1-QBB3: load {percent(link['load'])}, {store} to send with, {made} more.")
+
+    def _judge(self, backup: Backup, moved: Counter[str]) -> None:
+        link = self.square.link("qbb1", BY_QBB3)
+        self._other_keys += backup.keys
+        share, left = moved[BY_QBB2] / max(1, moved.total()), link["available_bytes"]
+        right = backup.keys and not backup.failures and not backup.differing and link["usable"]
         self.screen.check(
-            len(outcome.refusals) == 1 and reason in told,
-            f'  A key is asked for and refused: "{told}".',
-            f"a refusal naming {reason!r} was expected, told was: {told}; sessions: {len(outcome.sessions)}",
+            bool(right),
+            f"In the next {WATCHED_S:.0f} s {percent(share)} went by QBB2: load {percent(link['load'])}, held at its "
+            f"limit of {percent(link['load_critical'])}. QBB1-QBB3 never runs dry: {size(left)} are left.",
+            f"the backup: {backup.keys} keys, {backup.differing} differ, {backup.failures[:1]}; {link['cause']}",
         )
-
-    def _again(self) -> None:
-        outcome = self.traffic.run(5)
-        self.others.append(outcome)
-        self._judge(outcome, 5, "more")

@@ -6,8 +6,9 @@ import os
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Protocol
 
-from appliance.lab import Node, Process, until
+from appliance.lab import Process, until
 
 SERVER_PORT, CLIENT_PORT, TLS_PORT = 6000, 5000, 8443
 FILE_BYTES = 256 << 10
@@ -41,6 +42,18 @@ class Outcome:
 
     def keys_s(self) -> list[float]:
         return sorted(session.key_s for session in self.sessions)
+
+    def handshakes_s(self) -> list[float]:
+        return sorted(session.handshake_s for session in self.sessions)
+
+    @property
+    def failed(self) -> int:
+        return len(self.refusals) + len(self.failures)
+
+    def add(self, other: Outcome) -> None:
+        self.sessions += other.sessions
+        self.refusals += other.refusals
+        self.failures += other.failures
 
 
 def percentile(sorted_values: list[float], share: float) -> float:
@@ -77,12 +90,26 @@ class Client:
         return outcome
 
 
-class Traffic:
-    """A server at one node; clients at another on demand."""
+class Site(Protocol):
+    """Where an application runs, and the node that it has keys from: a node of the lab, or a host beside one."""
 
-    def __init__(self, client: Node, server: Node, directory: Path) -> None:
+    name: str
+    address: str  # of the node
+
+    @property
+    def pfkey(self) -> Path: ...
+
+    def public_address(self) -> str: ...
+
+    def process(self, name: str, command: list[str]) -> Process: ...
+
+
+class Traffic:
+    """A server at one site; clients at another on demand."""
+
+    def __init__(self, client: Site, server: Site, directory: Path) -> None:
         self._client, self._node = client, server
-        self._file = directory / "file"
+        self._file = directory / f"file-from-{client.name}"
         self._file.write_bytes(os.urandom(FILE_BYTES))
         self._runs = 0
         words = ["serve", str(server.pfkey), str(SERVER_PORT), server.public_address(), str(TLS_PORT)]
@@ -113,3 +140,39 @@ class Traffic:
         """Key IDs whose session the server did not see, or saw with another file."""
         seen = self.server_sessions()
         return [session.key_id for session in outcome.sessions if seen.get(session.key_id) != session.digest]
+
+
+class Sessions:
+    """Sessions that are on their way, half of them opened from each side."""
+
+    def __init__(self, both: Both, count: int, parallel: int, prefetch: int) -> None:
+        self.count, self._both = count, both
+        shares = count - count // 2, count // 2
+        self._clients = [way.begin(share, parallel, prefetch) for way, share in zip(both.ways, shares, strict=True)]
+
+    def done(self) -> int:
+        """From that side which has fewer."""
+        return min(client.done() for client in self._clients)
+
+    def outcome(self) -> Outcome:
+        """Waits for their end. A session whose file is not the same at both ends is a failure."""
+        together = Outcome()
+        for way, client in zip(self._both.ways, self._clients, strict=True):
+            outcome = client.outcome()
+            outcome.failures += [f"key {key_id}: the server has another file" for key_id in way.differing(outcome)]
+            together.add(outcome)
+        return together
+
+
+class Both:
+    """A server and clients at each of two sites."""
+
+    def __init__(self, first: Site, second: Site, directory: Path) -> None:
+        self.ways = Traffic(first, second, directory), Traffic(second, first, directory)
+
+    def start(self) -> None:
+        for way in self.ways:
+            way.start()
+
+    def begin(self, count: int, parallel: int = 4, prefetch: int = 0) -> Sessions:
+        return Sessions(self, count, parallel, prefetch)

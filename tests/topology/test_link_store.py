@@ -64,7 +64,7 @@ def test_rollback_of_one_end_heals(network: Network, tmp_path: Path, site: str) 
         talk.keys(10)
     healed = records(node)
     assert healed[: len(far_log)] == far_log  # nothing of the history is lost or written anew
-    assert read_log(node, "line").chunks_given_up > 0
+    assert read_log(node.disk / "dataplane/line/log").chunks_given_up > 0
     assert len(opened(healed)) == len(set(opened(healed)))
     assert len(slots(healed)) == len(set(slots(healed)))
 
