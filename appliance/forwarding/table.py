@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import IPv4Network
 from typing import NamedTuple
 
@@ -27,6 +27,13 @@ class Destination(NamedTuple):
     @property
     def network(self) -> IPv4Network:
         return IPv4Network((self.prefix, self.bits))
+
+
+def carrying(hops: tuple[Hop, ...], usable: Collection[int]) -> int:
+    """The link by which packets go now, as long as load does not matter: the preferred one, or the first without loops
+    that carries traffic. When none does, the preferred one."""
+    ways = (hop.link for position, hop in enumerate(hops) if _is_best(hop, position, hops[0]) or hop.loop_free)
+    return next((link for link in ways if link in usable), hops[0].link)
 
 
 def merge(*sources: Iterable[Destination]) -> list[Destination]:

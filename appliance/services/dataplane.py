@@ -156,7 +156,7 @@ class DataPlaneService:
             }
             for unit in self._links
         ]
-        return {"type": "links", "links": links, "routes": self.forwarding.preferred_links()}
+        return {"type": "links", "links": links, "routes": self.forwarding.carrying_links()}
 
     def _summary(self) -> str:
         usable = sum(unit.machine.usable for unit in self._links)

@@ -8,7 +8,7 @@ from typing import Any
 from appliance.config import LinkConfig, NodeConfig
 from appliance.forwarding import reports
 from appliance.forwarding.policy import LinkPolicy, NodePolicy
-from appliance.forwarding.table import Destination, Hop, merge, rows
+from appliance.forwarding.table import Destination, Hop, carrying, merge, rows
 from appliance.native.dataplane import DataPlane, Punt
 from appliance.native.forward import NetworkDrop, OverloadPolicy
 from appliance.network.packet import PROTOCOL_ICMP
@@ -91,10 +91,12 @@ class ForwardingUnit:
         self.table = merge([here], self._configured(), self._learned, self._neighbours())
         self._plane.set_table(rows(self.table), hold_s)
 
-    def preferred_links(self) -> list[dict[str, str]]:
-        """For each destination elsewhere the preferred link, as the keys service is told."""
+    def carrying_links(self) -> list[dict[str, str]]:
+        """For each destination elsewhere the link by which it is reached, as the keys service is told: it refuses what
+        no link carries, and a fault that alternatives go round is none."""
+        usable = {unit.index for unit in self._links if unit.machine.usable}
         return [
-            {"prefix": str(destination.network), "link": self._names[destination.hops[0].link]}
+            {"prefix": str(destination.network), "link": self._names[carrying(destination.hops, usable)]}
             for destination in self.table
             if destination.hops
         ]

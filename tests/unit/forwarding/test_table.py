@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.forwarding.policy import LinkPolicy
-from appliance.forwarding.table import Destination, Hop, merge, rows
+from appliance.forwarding.table import Destination, Hop, carrying, merge, rows
 from appliance.native import ffi
 from appliance.native.forward import LOCAL, Decision, Fate, Forwarding, NetworkDrop, OverloadPolicy, Way
 from appliance.network import packet as network
@@ -94,6 +94,27 @@ def test_the_core_finds_the_longest_prefix(table: list[Destination], wanted: int
         assert found.fate is Fate.LOCAL if longest.bits == 32 else found.reason is NetworkDrop.NO_HOST
     else:
         assert (found.fate, found.link) == (Fate.SEND, longest.hops[0].link)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(1, 9), st.booleans()), min_size=1, max_size=4, unique_by=lambda h: h[0]
+    ),
+    st.sets(st.integers(0, 3)),
+)
+def test_the_keys_service_hears_of_the_link_that_the_core_takes(
+    found: list[tuple[int, int, bool]], up: set[int]
+) -> None:
+    """Also of an alternative, when the preferred link is down: that is no reason to refuse a key."""
+    hops = tuple(Hop(*hop) for hop in sorted(found, key=lambda hop: hop[1]))
+    core = forwarding([Destination(number("1.1.1.4"), 32, hops)])
+    core.state.up = sum(1 << link for link in up)
+    packet = qkdnl("1.1.1.4", SELF)
+    decided = core.decide(LOCAL, packet, len(packet))
+    if decided.fate is Fate.SEND:
+        assert carrying(hops, up) == decided.link
+    else:
+        assert carrying(hops, up) == hops[0].link
 
 
 def test_a_table_out_of_order_is_refused() -> None:
