@@ -7,7 +7,7 @@ SOURCES := $(wildcard csrc/core/*.[ch] csrc/io/*.[ch] appliance/client/c/*.[ch])
 
 .PHONY: demo test check bench clean install fuzz manual wheel deb
 
-demo: install ## two nodes, a simulated fibre, 100 TLS sessions keyed by QKD, faults
+demo: install ## the paper's Figure 18 in namespaces: routes by OSPF, TLS sessions keyed by QKD, faults
 	$(BIN)/python -m appliance.demo
 
 test: check ## everything that can be tested on this machine

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
+import signal
 import sys
 
 from appliance.cli.output import BAD
+from appliance.client import KeyServiceError
 from appliance.configuration.values import NAME
 from appliance.demo import square
 from appliance.demo.screen import Screen
@@ -15,6 +18,7 @@ from appliance.demo.story import Story
 from appliance.demo.traffic import program
 from appliance.lab import Run
 from appliance.lab.starting import CannotStart
+from appliance.services.control import NoAnswer, Refused
 
 FIGURE = """\
           6 → ← 5   ┌──────┐   4 → ← 1
@@ -66,6 +70,9 @@ def main(words: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; all is removed", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
+        return 128 + signal.SIGPIPE
     if screen.problems:
         screen.say(f"Not as it should be: {len(screen.problems)}, told above.", BAD)
         return 1
@@ -78,7 +85,7 @@ def play(run: Run, screen: Screen, options: argparse.Namespace) -> None:
         try:
             running = start(run, screen, options.name, stack)
             Story(run, running, screen, options.sessions).play()
-        except AssertionError as error:
+        except (AssertionError, NoAnswer, Refused, KeyServiceError) as error:
             screen.problem(str(error))
         if screen.problems:
             for words in square.last_words(options.name):
@@ -88,7 +95,7 @@ def play(run: Run, screen: Screen, options: argparse.Namespace) -> None:
 def start(run: Run, screen: Screen, name: str, stack: contextlib.ExitStack) -> square.Square:
     began_s = screen.elapsed_s()
     screen.say("A QKD network on this machine: the paper's Figure 18, a network namespace for each node", "bold")
-    screen.show(FIGURE)
+    screen.show(FIGURE + "\n")
     screen.say(
         "A link is a fibre with QKD devices (simulated), a key store at each end and a classical channel; it has a "
         "cost in each direction. FRR's OSPF finds the ways."

@@ -23,14 +23,16 @@ class Phase:
 
 
 def duration(seconds: float) -> str:
-    return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    return f"{1e3 * seconds:.0f} ms" if seconds >= 0.01 else f"{1e3 * seconds:.1f} ms"
 
 
 def spending(phases: Sequence[Phase]) -> Table:
     """Per hop, and by cause."""
     named = {**FOR_KEYS, **BY_ITSELF}
     used = [cause for cause in named if any(phase.spent[link][cause] for phase in phases for link in phase.spent)]
-    table = _table("Key bytes spent per byte of session key that crossed the hop", "hop", *map(named.get, used), "all")
+    table = _table("Key bytes spent per key byte carried, by hop", "", *map(named.get, used), "all")
     for phase in phases:
         table.add_row(f"keys {phase.title}", style="dim")
         for link, causes in phase.spent.items():

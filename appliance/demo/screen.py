@@ -157,10 +157,9 @@ class Screen:
         self.say(text, "green")
 
     def show(self, what: RenderableType) -> None:
-        """A table or a picture, between empty lines."""
+        """A table or a picture, after an empty line."""
         self.console.print()
         self.console.print(what)
-        self.console.print()
 
     def problem(self, text: str) -> None:
         self.problems.append(text)
@@ -210,6 +209,6 @@ class Screen:
                 raise AssertionError(f"waited {limit_s:.0f} s in vain: {what}; {seen}")
             if not self.console.is_terminal and now - told >= TOLD_S:
                 told = now
-                self.say(seen, "dim")
+                self.say(f"key stores: {seen}", "dim")
             time.sleep(0.02)
         return time.monotonic() - began

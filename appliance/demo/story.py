@@ -61,6 +61,7 @@ class Story:
             report.balance(outcomes.values(), self._other_keys, logs),
         ):
             self.screen.show(table)
+        self.screen.console.print()
 
     # Steps -----------------------------------------------------------------------------------------------------------
 
@@ -70,6 +71,7 @@ class Story:
         screen.wait(self._routed, "the routes of QBB1 and QBB4")
         routes = self.square.routes("qbb1")
         screen.show(tablei.table(routes))
+        screen.console.print()
         screen.say("> is the way taken. The other is ready for a fault and for load: it cannot loop.")
         screen.say("+1 is the step into a node's own network, which OSPF counts and the paper does not.")
         wrong = list(tablei.wrong(routes))
@@ -209,7 +211,7 @@ class Story:
         right = backup.keys and not backup.failures and not backup.differing and link["usable"]
         self.screen.check(
             bool(right),
-            f"In the next {WATCHED_S:.0f} s {percent(share)} went by QBB2: load {percent(link['load'])}, held at its "
-            f"limit of {percent(link['load_critical'])}. QBB1-QBB3 never runs dry: {size(left)} are left.",
+            f"In the next {WATCHED_S:.0f} s {percent(share)} went by QBB2, which holds the load of QBB1-QBB3 near its "
+            f"limit of {percent(link['load_critical'])}: now {percent(link['load'])}. {size(left)} are left.",
             f"the backup: {backup.keys} keys, {backup.differing} differ, {backup.failures[:1]}; {link['cause']}",
         )
