@@ -15,6 +15,7 @@ from appliance.cli.asking import Failed, Node, unit_name
 from appliance.cli.output import BAD, Screen, size
 from appliance.services import control
 
+CREDSTORES = (Path("/etc/credstore"), Path("/etc/credstore.encrypted"))  # systemd.exec(5), ImportCredential=
 DM_CRYPT = "CRYPT-"  # how the device mapper's uuid of an encrypted volume begins
 
 
@@ -34,8 +35,9 @@ def doomed(node: config.NodeConfig) -> Doomed:
     """Stores of links that the configuration no longer has are destroyed too; secrets are known by it alone."""
     root = node.link_state("x").parent
     stores = tuple(sorted(path for path in root.iterdir() if path.is_dir())) if root.is_dir() else ()
-    secrets = {path for link in node.links if (path := config.secret_path(link)) is not None and path.exists()}
-    return Doomed(stores, tuple(sorted(secrets)))
+    secrets = {path for link in node.links if (path := config.secret_path(link)) is not None}
+    secrets |= {store / config.credential(link) for link in node.links for store in CREDSTORES}
+    return Doomed(stores, tuple(sorted(path for path in secrets if path.exists())))
 
 
 def zeroize(node: Node, screen: Screen, options: Namespace) -> int:

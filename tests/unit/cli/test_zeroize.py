@@ -81,6 +81,18 @@ def test_a_copy_of_the_secret_is_not_loaded_again(node: config.NodeConfig, tmp_p
     assert fill(node, copy) == 0
 
 
+def test_secrets_stored_as_credentials_go_too(
+    node: config.NodeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = tmp_path / "credstore.encrypted"
+    stored.mkdir()
+    (stored / "qbb.link.rome").write_bytes(b"encrypted")
+    (stored / "other").write_bytes(b"not ours")
+    monkeypatch.setattr(zeroize, "CREDSTORES", (stored, tmp_path / "none"))
+    assert main(["--config", node.source, "zeroize", "--yes"]) == 0
+    assert files(stored) == ["other"]
+
+
 def test_a_running_unit_stops_it(units: Units, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", str(units.config), "zeroize", "--yes"]) == 1
     told = capsys.readouterr().err
