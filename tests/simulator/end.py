@@ -45,7 +45,8 @@ class OpenedFingerprints:
 
 
 class SimulatedEnd:
-    """A node's end. ``transmit`` puts a packet on the wire; ``deliver`` takes a session key packet that arrived."""
+    """A node's end. ``transmit`` puts a packet on the wire; ``deliver`` takes a session key packet that arrived;
+    ``late`` says for how many ns what waits is not sealed yet."""
 
     def __init__(
         self,
@@ -61,13 +62,14 @@ class SimulatedEnd:
         effect: Callable[[], None],
         trace: Callable[..., None],
         keep_records: int,
+        late: Callable[[], int],
     ) -> None:
         self.name, self.settings, self.params = name, settings, params
         self.engine, self.disk, self.oracle = engine, disk, oracle
         self.random, self.transmit, self.deliver, self.effect, self.trace = random, transmit, deliver, effect, trace
-        self.keep_records = keep_records
+        self.keep_records, self.late = keep_records, late
         self.machine: LinkMachine | None = None
-        self.now_ns = 0
+        self.now_ns = self.seals_ns = 0
         self.usable = False
         self.engine.reset(params)
         self.gave_up = False  # in an earlier life: a packet, by SKIP
@@ -80,6 +82,7 @@ class SimulatedEnd:
         self.gave_up = self.gave_up or self.engine.skipped_packets() > 0
         self.engine.reset(self.params)
         self.usable = False
+        self.seals_ns = 0
         self.disk.effect = self.effect
         try:
             log = LinkLog(self.disk, self.keep_records)
@@ -130,7 +133,14 @@ class SimulatedEnd:
         machine.receive_control(self.now_ns, clear, fingerprints)
 
     def pump(self) -> None:
-        """Send everything that may leave now."""
+        """Send everything that may leave now. Sealing is a thread's work, which may come late: meanwhile more is
+        queued, and the machine goes on."""
+        if self.now_ns < self.seals_ns:
+            return
+        due_ns = self.engine.deadline()
+        if due_ns is not None and due_ns <= self.now_ns and (late_ns := self.late()):
+            self.seals_ns = self.now_ns + late_ns
+            return
         while (packet := self.engine.poll(self.now_ns)) is not None:
             self._note("seal", packet)
             self.effect()
@@ -141,7 +151,7 @@ class SimulatedEnd:
             return None
         engine = self.engine.deadline()
         machine = self.machine.deadline_ns()
-        return machine if engine is None else min(engine, machine)
+        return machine if engine is None else min(max(engine, self.seals_ns), machine)
 
     def send_key_packet(self, now_ns: int, packet: bytes, clear: int) -> bool:
         """Session key for the peer, if the link carries traffic."""

@@ -30,6 +30,9 @@ class Faults:
     rollback: float = 0.05
     cut: float = 0.05  # nothing gets through for a while
     longest_cut_s: float = 3
+    # for each time that an end has something to seal: it is sealed later, when more may wait
+    late_sealing: float = 0.05
+    latest_sealing_s: float = 0.3
     # for each second: all packets of one direction are held back for a while and delivered then
     withhold: float = 0.05
     # for each device block
@@ -44,7 +47,7 @@ class Faults:
 
 CALM = Faults(
     loss=0, duplication=0, reordering=0, corruption=0, replay=0, effects_between_crashes=0, rollback=0, cut=0,
-    withhold=0, disk_failure=0, disk_full=0, mismatch=0, lost_block=0,
+    late_sealing=0, withhold=0, disk_failure=0, disk_full=0, mismatch=0, lost_block=0,
 )  # fmt: skip
 
 # Seeds take these in turn: short lives full of faults; longer ones in which chunks are opened, spent and closed; a

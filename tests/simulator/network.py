@@ -36,6 +36,7 @@ NEVER = 2**62
 TTL = 255
 KEY_BYTES = (32, 32, 32, 512)
 KEEP_RECORDS = 1000
+LATEST_SEALING_NS = 300 * MS
 SETTLING_NS = 15 * SECOND  # longer than a dead neighbour goes unnoticed
 
 
@@ -47,13 +48,14 @@ class Weather:
     loss: float = 0.05
     duplication: float = 0.05
     reordering: float = 0.1
+    late_sealing: float = 0.05  # for each time that an end has something to seal
     effects_between_crashes: int = 150
     changes_each_s: float = 0.5  # of the network's costs
     burst: int = 4  # keys that a node sends at once
     load: tuple[float, float, float] = (3.0, 0.5, 60.0)  # w, L_cr, supply in words a second
 
 
-CLEAR_SKY = Weather(loss=0, duplication=0, reordering=0, effects_between_crashes=0, changes_each_s=0)
+CLEAR_SKY = Weather(loss=0, duplication=0, reordering=0, late_sealing=0, effects_between_crashes=0, changes_each_s=0)
 
 
 @dataclass
@@ -154,9 +156,14 @@ class Network:
             effect=lambda: self._effect(here),
             trace=lambda *what: None,
             keep_records=KEEP_RECORDS,
+            late=self._late,
         )
         self.nodes[here].add(end)
         return end
+
+    def _late(self) -> int:
+        late = self.random.random() < self.weather.late_sealing
+        return self.random.randrange(LATEST_SEALING_NS) if late else 0
 
     def _life(self, node: Node) -> int:
         mean = self.weather.effects_between_crashes * len(node.ends)

@@ -102,6 +102,7 @@ class World:
             effect=lambda: self._effect(index),
             trace=self._trace,
             keep_records=self.faults.keep_records,
+            late=self._late,
         )
 
     def _bootstrap(self) -> None:
@@ -200,6 +201,10 @@ class World:
             if self.figures.crashes >= self.crash_goal:
                 self._calm_down()
             raise Crash
+
+    def _late(self) -> int:
+        late = self.random.random() < self.faults.late_sealing
+        return self.random.randrange(int(self.faults.latest_sealing_s * SECOND)) if late else 0
 
     def _calm_down(self) -> None:
         self.calm_since = self.now_ns, self.key_serial
