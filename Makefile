@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard csrc/core/*.[ch] csrc/io/*.[ch] appliance/client/c/*.[ch]) appliance/native/build.py setup.py pyproject.toml
 
-.PHONY: demo test check bench clean install fuzz manual wheel deb
+.PHONY: demo test check bench clean install fuzz endurance manual wheel deb
 
 demo: install ## the paper's Figure 18 in namespaces: routes by OSPF, TLS sessions keyed by QKD, faults
 	$(BIN)/python -m appliance.demo
@@ -24,6 +24,9 @@ bench: install ## speed, as ratios against named references in the same run
 
 fuzz: install ## longer runs of the fuzzers: FUZZ_SECONDS=600 make fuzz
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-600} $(BIN)/python -m pytest -q tests/unit/test_c_fuzz.py
+
+endurance: install ## an hour of random faults on a network of 20 nodes: ENDURANCE_ARGS="--nodes 20 --minutes 60 --seed 1"
+	$(BIN)/python -m tests.endurance $(ENDURANCE_ARGS)
 
 # Times in what is built are that of the last commit, so that the same source gives the same bytes.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
