@@ -225,13 +225,15 @@ class DataPlane:
         check(lib.qbb_dataplane_stats(self._dp, link, self._stats), "link")
         return stats_from(self._stats)
 
-    def progress(self, link: int) -> tuple[int, int, int, int, int, int]:
-        """out loaded, out spent, out settled, in loaded (words), packets in flight, last verified (ns): often asked."""
+    def progress(self, link: int) -> tuple[int, int, int, int, int, int, int]:
+        """Words: out loaded, out spent, out queued for, out settled, in loaded; packets in flight, last verified (ns).
+        Often asked."""
         stats = self._stats
         check(lib.qbb_dataplane_stats(self._dp, link, stats), "link")
         return (
             stats.out_loaded,
             stats.out_loaded - stats.out_words,
+            stats.queued_control_words,
             stats.out_settled,
             stats.in_loaded,
             stats.in_flight,

@@ -131,6 +131,7 @@ class LinkStats:
     skipped_packets: int
     delivered_key_bytes: int
     queued: int
+    queued_control_words: int
     in_flight: int
     out_words: int
     in_words: int

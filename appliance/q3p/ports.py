@@ -25,10 +25,12 @@ class BlockStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where the streams of the running epoch stand, in 8-byte words."""
+    """Where the streams of the running epoch stand, in 8-byte words. `out_queued`: what control messages will take that
+    wait to be sealed, by a thread that may be late."""
 
     out_loaded: int
     out_spent: int
+    out_queued: int
     out_settled: int
     in_loaded: int
     in_flight_packets: int
@@ -36,8 +38,8 @@ class Progress:
 
     @property
     def usable_masks(self) -> int:
-        """Packets without padding that can still be tagged from the words loaded."""
-        return (self.out_loaded - self.out_spent) // 2
+        """Packets without padding that can still be tagged from the words loaded, behind those that wait."""
+        return (self.out_loaded - self.out_spent - self.out_queued) // 2
 
 
 class Engine(Protocol):

@@ -218,6 +218,7 @@ void qbb_link_read_stats(const qbb_link *link, qbb_link_stats *stats)
     *stats = link->stats;
     stats->delivered_key_bytes = link->flight.acknowledged_key_bytes;
     stats->queued = link->queue.waiting;
+    stats->queued_control_words = link->queue.control_words;
     stats->in_flight = link->flight.in_flight;
     stats->out_words = link->out.loaded - link->out.floor;
     stats->in_words = link->in.buf.loaded - link->in.buf.floor - link->in.taken_words;

@@ -58,6 +58,7 @@ typedef struct {
     uint64_t resent_packets, skipped_packets;
     uint64_t delivered_key_bytes; /* padded bytes of channel 1 acknowledged by the peer */
     uint64_t queued, in_flight;
+    uint64_t queued_control_words;    /* of the out buffer: what the waiting packets of priorities 6 and 7 will take */
     uint64_t out_words, in_words;     /* loaded and not yet spent */
     uint64_t out_loaded, in_loaded;   /* stream position: words loaded since the epoch began */
     uint64_t out_settled;             /* stream words below are spent and acknowledged or given up */

@@ -20,7 +20,6 @@
 #define QBB_TAG_WORDS (QBB_TAG_BYTES / 8)
 /* The longest span: a packet that is all padded. */
 #define QBB_SPAN_MAX_WORDS ((QBB_PAYLOAD_MAX + 7) / 8 + QBB_TAG_WORDS)
-#define QBB_PRIORITY_CONTROL 6 /* from here up a packet may use the reserve */
 #define QBB_PRIORITY_ACK 7
 #define QBB_ALLOW_NONE 8
 

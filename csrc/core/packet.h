@@ -24,6 +24,8 @@
 #define QBB_CHANNEL_ROUTING 2
 #define QBB_CHANNEL_DEVICE 16
 
+#define QBB_PRIORITY_CONTROL 6 /* from here up a packet may use the reserve */
+
 #define QBB_COMMAND_HELLO 0 /* unsealed only */
 #define QBB_COMMAND_DATA 1
 #define QBB_COMMAND_ACK 2

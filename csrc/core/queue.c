@@ -9,10 +9,16 @@ void qbb_queue_init(qbb_queue *queue, qbb_waiting *slots, uint32_t slot_count)
     queue->slots = slots;
     queue->slot_count = slot_count;
     queue->waiting = 0;
+    queue->control_words = 0;
     queue->occupied = 0;
     queue->free = 0;
     for (uint32_t i = 0; i < slot_count; i++)
         slots[i].is.next = i + 1 < slot_count ? i + 1 : QBB_NO_SLOT;
+}
+
+static uint64_t control_words(const qbb_waiting_fields *fields)
+{
+    return fields->priority >= QBB_PRIORITY_CONTROL ? qbb_span_words((size_t)(fields->length - fields->clear)) : 0;
 }
 
 int qbb_queue_put(qbb_queue *queue, const qbb_waiting_fields *fields, const uint8_t *payload, const uint8_t *pad_a)
@@ -39,6 +45,7 @@ int qbb_queue_put(qbb_queue *queue, const qbb_waiting_fields *fields, const uint
     queue->tail[priority] = index;
     queue->occupied |= 1u << priority;
     queue->waiting++;
+    queue->control_words += control_words(&slot->is);
     return 1;
 }
 
@@ -60,6 +67,7 @@ void qbb_queue_drop_first(qbb_queue *queue)
     queue->head[priority] = slot->is.next;
     if (slot->is.next == QBB_NO_SLOT)
         queue->occupied &= ~(1u << priority);
+    queue->control_words -= control_words(&slot->is);
     size_t used = QBB_PREAMBLE_BYTES + slot->is.length + (slot->is.split ? (size_t)(slot->is.length - slot->is.clear) : 0);
     qbb_wipe(slot, offsetof(qbb_waiting, bytes) + used);
     slot->is.next = queue->free;

@@ -32,6 +32,7 @@ typedef struct {
     uint32_t slot_count, free, waiting;
     uint32_t head[QBB_PRIORITIES], tail[QBB_PRIORITIES];
     uint32_t occupied; /* bit p: priority p is not empty */
+    uint64_t control_words; /* that the waiting packets of control will take */
 } qbb_queue;
 
 /* slots: zeroed key memory for slot_count of them. */

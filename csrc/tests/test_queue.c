@@ -54,6 +54,22 @@ static void priorities(void)
     CHECK(qbb_queue_first(&queue) == NULL && queue.waiting == 0 && queue.occupied == 0);
 }
 
+/* Traffic is not control's; half of each packet is padded, and each takes a mask. */
+static void words_of_control(void)
+{
+    fresh();
+    CHECK(queue.control_words == 0);
+    put(5, 50, 32, 0);
+    CHECK(queue.control_words == 0);
+    put(6, 60, 32, 0);
+    put(7, 70, 18, 1);
+    CHECK(queue.control_words == (2 + 2) + (2 + 2));
+    qbb_queue_drop_first(&queue);
+    CHECK(queue.control_words == 2 + 2);
+    qbb_queue_clear(&queue);
+    CHECK(queue.control_words == 0);
+}
+
 static void bounds(void)
 {
     fresh();
@@ -105,6 +121,7 @@ static void wiped(void)
 int main(void)
 {
     priorities();
+    words_of_control();
     bounds();
     contents();
     wiped();

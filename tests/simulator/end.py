@@ -62,7 +62,7 @@ class SimulatedEnd:
         effect: Callable[[], None],
         trace: Callable[..., None],
         keep_records: int,
-        late: Callable[[], int],
+        late: Callable[[], int] = lambda: 0,
     ) -> None:
         self.name, self.settings, self.params = name, settings, params
         self.engine, self.disk, self.oracle = engine, disk, oracle

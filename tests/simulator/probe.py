@@ -53,6 +53,7 @@ class ProbeEngine(Engine):
         return Progress(
             stats.out_loaded,
             stats.out_loaded - stats.out_words,
+            stats.queued_control_words,
             stats.out_settled,
             stats.in_loaded,
             stats.in_flight,

@@ -12,6 +12,7 @@ from appliance.q3p.link import NEVER, NO_KEY_LEFT, Mode
 from appliance.q3p.linklog import LinkLog
 from appliance.q3p.messages import HEADER, MAC_BYTES, HelloRecords
 from appliance.q3p.records import BlockEntry, BlockName, Epoch, Open, Store, Void, encode
+from appliance.q3p.settings import BOOTSTRAP_DEVICE
 from tests.simulator.channel import AUTHENTICATED, SECOND
 from tests.simulator.disk import Disk
 
@@ -303,3 +304,22 @@ def test_records_of_an_older_session_are_not_taken() -> None:
     assert pair.modes[SLAVE] is Mode.SYNC and pair.machine(SLAVE).log.length == length
     pair.passes = lambda sender, packet: True
     pair.until(lambda: pair.usable)
+
+
+def test_masks_that_waiting_messages_will_take_are_not_counted_twice() -> None:
+    """A new link: one chunk for epochs, one for the slave, and the master has to tell of many blocks, but what it says
+    is sealed late. Its last words still are for the record that opens a chunk for itself."""
+    pair = Pair()
+    for number in range(2):
+        pair.put_block(BlockName(BOOTSTRAP_DEVICE, number), 2048)
+    pair.boot()
+    pair.until(lambda: pair.up)
+    pair.run(1)
+    assert isinstance(pair.records(SLAVE)[-1], Open)
+    pair.ends[MASTER].late = lambda: SECOND
+    for _ in range(12):
+        pair.arrive(MASTER, SLAVE)
+        pair.run(0.1)
+    pair.ends[MASTER].late = lambda: 0
+    pair.until(lambda: pair.usable)
+    pair.check_carries_keys()
