@@ -2,9 +2,10 @@
 
     python -m appliance.services.frr --config /etc/qbb/node.toml
 
-It writes their configuration, starts both, starts each again when it dies, and ends them when it ends. They have no
-vtys on TCP; ospfd's API on TCP 2607 is on every address of the namespace, so there may be loopback and the node's TUNs
-only. Their run folder is /run/frr/NAME, by the name of the namespace, else of the node.
+For where no systemd runs them, as in a lab; frrunit.py is for the units qbb-zebra and qbb-ospfd. It writes their
+configuration, starts both, starts each again when it dies, and ends them when it ends. They have no vtys on TCP;
+ospfd's API on TCP 2607 is on every address of the namespace, so there may be loopback and the node's TUNs only. Their
+run folder is /run/frr/NAME, by the name of the namespace, else of the node.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ USER = "frr"
 START_AGAIN_S = 1.0
 STOP_WAIT_S = 3.0
 ZEBRA_SOCKET = "zserv.api"
+CONFIGURATIONS = {"zebra": frrconfig.zebra, "ospfd": frrconfig.ospfd}
+PROGRAMS = tuple(CONFIGURATIONS)
 LOOK_AGAIN_S = 0.02
 
 
@@ -63,7 +67,7 @@ def _interface(node: NodeConfig, index: int, link: LinkConfig) -> frrconfig.Inte
 
 def check(where: Path) -> tuple[int, int]:
     """The version that is here. Raises Missing."""
-    for program in ("zebra", "ospfd"):
+    for program in PROGRAMS:
         if not os.access(where / program, os.X_OK):
             raise Missing(f"there is no {where / program}: install FRR (Debian package frr), or set routing.frr")
     try:
@@ -80,6 +84,29 @@ def check(where: Path) -> tuple[int, int]:
     return version
 
 
+def prepare(node: NodeConfig, programs: Sequence[str]) -> None:
+    """Their folder and configuration, by root. Raises OSError, LookupError."""
+    where, known = folder(node), settings(node)
+    for path in (RUN_FOLDER, where):
+        path.mkdir(exist_ok=True)
+        path.chmod(0o755)
+    shutil.chown(where, USER, USER)
+    if "zebra" in programs:
+        (where / ZEBRA_SOCKET).unlink(missing_ok=True)
+    for program in programs:
+        path = where / f"{program}.conf"
+        path.write_text(CONFIGURATIONS[program](known))
+        path.chmod(0o640)
+        shutil.chown(path, USER, USER)
+
+
+def command(node: NodeConfig, program: str) -> list[str]:
+    """No vty on TCP; ospfd with its API."""
+    where = folder(node)
+    common = [str(node.routing.frr / program), "-P", "0", "-N", where.name, "-f", str(where / f"{program}.conf")]
+    return [*common, "-a"] if program == "ospfd" else common
+
+
 class Daemons:
     """zebra and ospfd as children. Raises Missing, OSError."""
 
@@ -90,28 +117,11 @@ class Daemons:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._pidfds: dict[str, int] = {}
         self._stopping = False
-        self._prepare()
-
-    def _prepare(self) -> None:
-        known = settings(self._node)
-        RUN_FOLDER.mkdir(mode=0o755, exist_ok=True)
-        self._folder.mkdir(mode=0o755, exist_ok=True)
-        (self._folder / ZEBRA_SOCKET).unlink(missing_ok=True)
-        shutil.chown(self._folder, USER, USER)
-        for program, text in (("zebra", frrconfig.zebra(known)), ("ospfd", frrconfig.ospfd(known))):
-            path = self._folder / f"{program}.conf"
-            path.write_text(text)
-            path.chmod(0o640)
-            shutil.chown(path, USER, USER)
+        prepare(node, PROGRAMS)
 
     def start(self) -> None:
         self._start("zebra")
         self._start("ospfd")
-
-    def _command(self, program: str) -> list[str]:
-        path = self._node.routing.frr / program
-        common = [str(path), "-P", "0", "-N", self._folder.name, "-f", str(self._folder / f"{program}.conf")]
-        return common if program == "zebra" else [*common, "-a"]
 
     def _start(self, program: str) -> None:
         if self._stopping:
@@ -120,7 +130,7 @@ class Daemons:
             # ospfd that does not find zebra tries again only after 10 s.
             self._loop.after(LOOK_AGAIN_S, lambda: self._start(program))
             return
-        child = subprocess.Popen(self._command(program), stdin=subprocess.DEVNULL)
+        child = subprocess.Popen(command(self._node, program), stdin=subprocess.DEVNULL)
         self._children[program] = child
         self._pidfds[program] = pidfd = os.pidfd_open(child.pid)
         self._loop.watch(pidfd, lambda events: self._ended(program))

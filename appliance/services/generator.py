@@ -38,6 +38,8 @@ def generate(node: NodeConfig, folder: Path) -> None:
     if node.routed_links:
         for unit in ROUTING:
             _want(folder, unit, unit)
+        networks = " ".join(str(link.network) for link in node.routed_links)
+        _write(folder / "qbb-ospfd.service.d" / "50-networks.conf", f"[Service]\nIPAddressAllow=multicast {networks}\n")
     named = [link for link in node.links if link.secret is not None]
     if named:
         _write(folder / "qbb-dataplane.service.d" / "50-secrets.conf", _credentials(named))

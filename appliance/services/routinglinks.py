@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from collections.abc import Callable, Collection
-from ipaddress import IPv4Interface
 from typing import Any
 
 from appliance.config import NodeConfig
@@ -19,7 +18,7 @@ from appliance.routing.lsa import mask_of
 from appliance.routing.port import LinkState
 from appliance.services import frr, journal, ospfclient
 from appliance.services.runtime import Loop
-from appliance.services.tun import Tun
+from appliance.services.tun import Tun, passed, wanted
 
 READ_BYTES = 2048
 MOST_PACKETS = 64  # read in one go
@@ -40,16 +39,16 @@ class RoutedLinks:
         self._by_index: dict[int, frrconfig.Interface] = {}
         derived = {link.name for link in node.routed_links if not isinstance(link.cost, int)}
         self.costs = {one.link: DerivedCost(one.cost) for one in settings.interfaces if one.link in derived}
-        self._own = Tun(frrconfig.NODE_INTERFACE, frrconfig.node_interface(settings.address), frrconfig.MTU)
+        open_already = passed()
+        tuns = {name: Tun(name, address, mtu, open_already.get(name)) for name, address, mtu in wanted(settings)}
+        self._own = tuns[frrconfig.NODE_INTERFACE]
         self._own.set_carrier(True)
-        self._tuns: dict[str, Tun] = {}
+        self._tuns = {one.link: tuns[one.name] for one in settings.interfaces}
         for one in settings.interfaces:
-            self._open(one)
+            self._watch(one, self._tuns[one.link])
         loop.watch(self._own.fd, lambda events: self._own_ready())
 
-    def _open(self, one: frrconfig.Interface) -> None:
-        tun = Tun(one.name, IPv4Interface((one.near, LINK_PREFIX_BITS)), frrconfig.MTU)
-        self._tuns[one.link] = tun
+    def _watch(self, one: frrconfig.Interface, tun: Tun) -> None:
         self._loop.watch(tun.fd, lambda events: self._ready(one, tun))
 
     # --- packets -----------------------------------------------------------------------------------------------------

@@ -16,17 +16,44 @@ from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError
+from systemd import daemon
+
+from appliance.network.address import LINK_PREFIX_BITS
+from appliance.routing import frrconfig
 
 DEVICE = "/dev/net/tun"
 TUNSETIFF, TUNSETCARRIER = 0x400454CA, 0x400454E2
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
+PREFIX = "tun-"  # of a descriptor's name, when systemd passes it
+
+
+def wanted(settings: frrconfig.Settings) -> Iterator[tuple[str, IPv4Interface, int]]:
+    """(name, address, MTU) of each: the node's own network, then the links."""
+    yield frrconfig.NODE_INTERFACE, frrconfig.node_interface(settings.address), frrconfig.MTU
+    for one in settings.interfaces:
+        yield one.name, IPv4Interface((one.near, LINK_PREFIX_BITS)), frrconfig.MTU
+
+
+def passed() -> dict[str, int]:
+    """Name of interface -> descriptor, of those that systemd keeps for this unit (see tuns.py)."""
+    found = {}
+    for fd, name in daemon.listen_fds_with_names(True).items():
+        if name.startswith(PREFIX):
+            os.set_blocking(fd, False)
+            found[name.removeprefix(PREFIX)] = fd
+    return found
 
 
 class Tun:
-    """Opened in the network namespace of this process. Raises OSError, saying what is missing."""
+    """Opened in the network namespace of this process, unless it is there already: then `fd` is its descriptor. Raises
+    OSError, saying what is missing."""
 
-    def __init__(self, name: str, address: IPv4Interface, mtu: int) -> None:
+    def __init__(self, name: str, address: IPv4Interface, mtu: int, fd: int | None = None) -> None:
         self.name, self._address = name, address
+        if fd is not None:
+            self.fd = fd
+            self.set_carrier(False)
+            return
         self.fd = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             fcntl.ioctl(self.fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI))
@@ -57,8 +84,8 @@ class Tun:
         os.close(self.fd)
 
     def _bring_up(self, mtu: int) -> None:
-        # Without this the kernel sends IPv6 packets of its own; where it has no IPv6, there is nothing to set.
-        with contextlib.suppress(FileNotFoundError):
+        # Without this the kernel sends IPv6 packets of its own. Where it cannot be set, the gate drops them.
+        with contextlib.suppress(OSError):
             Path(f"/proc/sys/net/ipv6/conf/{self.name}/disable_ipv6").write_text("1")
         with self._netlink() as (netlink, index):
             netlink.addr("add", index=index, **self._held())
