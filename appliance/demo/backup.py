@@ -12,7 +12,6 @@ from appliance.demo.square import Host
 
 SERVER_PORT, CLIENT_PORT = 6100, 5100
 KEY_BYTES = 1024
-STOCK = 8
 
 
 class Backup(threading.Thread):
@@ -31,9 +30,7 @@ class Backup(threading.Thread):
             with Client(self._near.pfkey) as near, Client(self._far.pfkey) as far:
                 far.register(SERVER_PORT, self._far.public_address())
                 near.register(CLIENT_PORT, self._near.public_address())
-                connection = near.connect(
-                    self._far.address, SERVER_PORT, local_port=CLIENT_PORT, key_bytes=KEY_BYTES, prefetch=STOCK
-                )
+                connection = near.connect(self._far.address, SERVER_PORT, local_port=CLIENT_PORT, key_bytes=KEY_BYTES)
                 self._take(connection, far)
         except OSError as error:
             self.failures.append(str(error))

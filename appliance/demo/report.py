@@ -34,7 +34,7 @@ def spending(phases: Sequence[Phase]) -> Table:
     used = [cause for cause in named if any(phase.spent[link][cause] for phase in phases for link in phase.spent)]
     table = _table("Key bytes spent per key byte carried, by hop", "", *map(named.get, used), "all")
     for phase in phases:
-        table.add_row(f"keys {phase.title}", style="dim")
+        table.add_row(phase.title, style="dim")
         for link, causes in phase.spent.items():
             each = [f"{per_byte(causes, [cause]):.2f}" for cause in used]
             table.add_row(f"  {joined(link)}", *each, f"{per_byte(causes, named):.2f}")

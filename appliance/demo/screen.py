@@ -93,7 +93,11 @@ class Links:
         told = []
         for link in self._square.links:
             words, _, found = self.link(link)
-            told.append(f"{joined(link)} {size(found['stored_bytes']) if found and words == 'up' else words}")
+            told.append(
+                f"{joined(link)} {found['stored_bytes'] >> 10} KiB"
+                if found and words == "up"
+                else f"{joined(link)} {words}"
+            )
         return "; ".join(told)
 
 

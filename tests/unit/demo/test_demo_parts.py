@@ -128,11 +128,11 @@ def test_the_account_is_per_key_byte_that_crossed() -> None:
 def test_the_tables_at_the_end_fit_a_terminal() -> None:
     outcome = Outcome([Session(str(number), number / 1e3, 0.002, "") for number in range(1, 101)])
     spent = {"qbb1-qbb3": Counter(pad=3200, tag_data=1600, tag_ack=320, store=640, tag_routing=16)}
-    phases = [Phase("singly", outcome, spent)]
+    phases = [Phase("key by key", outcome, spent)]
     told = printed(report.spending(phases))
     assert "QBB1-QBB3" in told and "1.00  0.50  0.10     0.20  0.01  1.80" in told
     assert "control" not in told, "nothing was spent on it"
-    outcomes = dict.fromkeys(("singly", "from stock", "cut", "tapped", "relay killed"), outcome)
+    outcomes = dict.fromkeys(("key by key", "from stock", "cut", "tapped", "relay killed"), outcome)
     told = printed(report.latencies(outcomes))
     assert told.count("51 ms") == 5 and told.count("100 ms") == 5 and "2.0 ms" in told
     refused = Outcome(refusals=["no key"])
