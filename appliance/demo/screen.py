@@ -203,7 +203,7 @@ class Screen:
         finally:
             links.stop()
 
-    def wait(self, found: Callable[[], bool], what: str, limit_s: float = 60.0) -> float:
+    def wait(self, found: Callable[[], bool], what: str, limit_s: float = 120.0) -> float:
         """Until found; where there is no live view, a line now and then. Returns seconds. Raises AssertionError."""
         began = told = time.monotonic()
         while not found():
