@@ -78,15 +78,18 @@ COMMANDS = (
             more="All links to each destination. USE is best or, for a link that may be taken as well because it leads "
                  "nearer to the destination, alternate; - for the rest. In the hold time after a change of the network "
                  "only best ones are used."),
-    Command(("registrations",), "applications registered in the whole network", _asking(network.registrations)),
+    Command(("registrations",), "applications registered in the whole network", _asking(network.registrations),
+            more="By their names, or by node and port, applications at all nodes connect to them. Those of nodes that "
+                 "cannot be reached now are shown as unreachable. Applications without a name at the ephemeral ports, "
+                 "49152 to 65535, only ask and are not announced."),
     Command(("sessions",), "open connections for session keys", _asking(views.sessions)),
     Command(("device",), "the devices, or one in full", _asking(views.device),
             (Argument(("name",), "a device's name", {"metavar": "DEVICE", "nargs": "?"}),)),
     Command(("key",), "ask for one session key", _asking(key.key),
             (
-                Argument(("--to",), "node address of the far application",
-                         {"type": IPv4Address, "required": True, "metavar": "NODE"}),
-                Argument(("--port",), "port of the far application", {"type": int, "required": True}),
+                Argument(("--name",), "the far application by its name: the nearest one that registered it", {}),
+                Argument(("--to",), "or by its node's address ...", {"type": IPv4Address, "metavar": "NODE"}),
+                Argument(("--port",), "... and its port there", {"type": int}),
                 Argument(("--bits",), "length of the key, 256 by default", {"type": int, "default": 256}),
                 Argument(("--timeout",), "seconds to wait, 10 by default", {"type": float, "default": 10.0}),
                 Argument(("--show",), "print the key itself, in hexadecimal", {"action": "store_true"}),

@@ -7,6 +7,7 @@ from typing import Any
 
 from appliance.cli.asking import Node
 from appliance.cli.output import BAD, Column, Row, Screen, text
+from appliance.keys.policy import SATYPE_NAMES
 
 NETWORK = [
     Column("DESTINATION", lambda row: text(row, "destination")),
@@ -22,6 +23,7 @@ REGISTRATIONS = [
     Column("NAME", lambda row: text(row, "name")),
     Column("NODE", lambda row: text(row, "address")),
     Column("PORT", lambda row: text(row, "port"), right=True),
+    Column("KIND", lambda row: SATYPE_NAMES.get(row.get("kind", 0), text(row, "kind")), spare=2),
     Column("PUBLIC ADDRESS", lambda row: text(row, "public"), spare=1),
     Column("COST", lambda row: "unreachable" if row.get("cost") is None else text(row, "cost"), right=True),
 ]

@@ -1,9 +1,11 @@
 """For applications: session keys from this site's QBB node, over its pfkey.sock.
 
-    with Client() as client:
-        client.register(5000, "192.0.2.7")
-        connection = client.connect("1.1.1.2", 6000, local_port=5000, prefetch=16)
-        with connection.key() as key:      # the far application: with client.fetch(key_id) as key
+    with Client() as client:                              # the server's site
+        client.register(443, "192.0.2.7", name="web")
+
+    with Client() as client:                              # the client's site
+        connection = client.connect(name="web", prefetch=16)    # or client.connect("1.1.1.2", 443, ...)
+        with connection.key() as key:                     # the far application: with client.fetch(key_id) as key
             use(key.id, key.secret)
 
     key.id      UUID: the key's name at both ends; a TLS application's PSK identity
@@ -29,10 +31,14 @@ from uuid import UUID
 
 from appliance.keys import pfkey
 from appliance.keys.pfkey import Ext, Message, MessageType, SaType
+from appliance.keys.registry import FIRST_EPHEMERAL_PORT
+from appliance.network.errors import LocalProtocolError
+from appliance.routing.registrations import check_name
 
 DEFAULT_SOCKET = Path("/run/qbb/pfkey.sock")
 KINDS = {"tls": SaType.TLS, "esp": SaType.ESP}
-EPHEMERAL_PORTS = range(49152, 65536)
+EPHEMERAL_PORTS = range(FIRST_EPHEMERAL_PORT, 65536)
+NO_ADDRESS = "127.0.0.1"  # of an application that only asks
 PublicAddress = IPv4Address | IPv6Address
 
 
@@ -194,38 +200,49 @@ class Client:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def register(self, port: int, address: str | PublicAddress, kind: str = "tls") -> IPv4Address:
-        """This program serves the application at `port`, reached over the public network at `address`. Returns the
-        node's address."""
+    def register(
+        self, port: int, address: str | PublicAddress, kind: str = "tls", name: str | None = None
+    ) -> IPv4Address:
+        """This program serves the application at `port`, reached over the public network at `address`. With a name,
+        applications at other nodes may connect to it by that. Returns the node's address."""
         request = Message(MessageType.REGISTER, KINDS[kind])
         request.extensions = {
             Ext.CONNECTION: pfkey.Connection(0, 0, local_port=port),
             Ext.ADDRESS_SRC: _address(address),
             Ext.REASON: pfkey.Reason(0, ""),
         }
+        if name:
+            request.extensions[Ext.NAME] = _name(name)
         answer = pfkey.parse(self.ask(request))
         self._satypes[port] = KINDS[kind]
         return IPv4Address(answer.get(Ext.CONNECTION).node)
 
     def connect(
         self,
-        node: str | IPv4Address,
-        port: int,
+        node: str | IPv4Address | None = None,
+        port: int = 0,
         *,
-        local_port: int,
+        name: str | None = None,
+        local_port: int = 0,
         key_bytes: int = 32,
         prefetch: int = 0,
         rate_bps: int = 0,
         burst_bits: int = 0,
         timeout_s: float | None = None,
     ) -> Connection:
-        """A connection to the application at `port` of the node; prefetch keys of key_bytes are kept ready."""
+        """A connection to the application at `port` of a node, or to the nearest one of that name; `prefetch` keys of
+        key_bytes are kept ready. It is made as this program's application at local_port; 0: as the only one that it
+        registered, or as a TLS application that only asks, when it registered none."""
+        if (name is None) == (node is None) or (node is None) != (port == 0):
+            raise ValueError("a connection is by name, or by node and port: one of them is wanted")
+        local_port = local_port or self._own_port()
         satype = self._satypes.get(local_port, SaType.TLS)
         request = Message(MessageType.ACQUIRE, satype)
-        wanted = pfkey.Connection(
-            0, int(IPv4Address(node)), local_port, port, key_bytes, prefetch, rate_bps, burst_bits
-        )
+        there = int(IPv4Address(node)) if node is not None else 0
+        wanted = pfkey.Connection(0, there, local_port, port, key_bytes, prefetch, rate_bps, burst_bits)
         request.extensions = {Ext.CONNECTION: wanted}
+        if name is not None:
+            request.extensions[Ext.NAME] = _name(name)
         answer = pfkey.parse(self.ask(request, timeout_s))
         return Connection(self, satype, answer.get(Ext.CONNECTION))
 
@@ -239,15 +256,13 @@ class Client:
         request.extensions = {Ext.KEY_ID: pfkey.KeyId(0, key_id.bytes)}
         return _with_key(self.ask(request, timeout_s))
 
-    def request_key(
-        self, node: str, port: int, length_bytes: int, timeout_s: float | None = None, address: str = "127.0.0.1"
-    ) -> SessionKey:
-        """One key for one use, from a port of its own."""
-        port_range = EPHEMERAL_PORTS
-        local_port = port_range[int.from_bytes(os.urandom(4), "big") % len(port_range)]
-        self.register(local_port, address)
-        connection = self.connect(node, port, local_port=local_port, key_bytes=length_bytes, timeout_s=timeout_s)
-        return connection.key(timeout_s=timeout_s)
+    def _own_port(self) -> int:
+        """Of the only application; of one that is registered now when there is none."""
+        if len(self._satypes) > 1:
+            raise ValueError(f"ports {', '.join(map(str, sorted(self._satypes)))} are registered: which local_port?")
+        if not self._satypes:
+            self.register(EPHEMERAL_PORTS[int.from_bytes(os.urandom(4), "big") % len(EPHEMERAL_PORTS)], NO_ADDRESS)
+        return next(iter(self._satypes))
 
     def event(self, timeout_s: float | None = None) -> Told | Add:
         """The next thing that the service tells of its own accord. Raises KeyTimeout."""
@@ -316,6 +331,14 @@ class Client:
 def _reason(message: bytearray, number: int) -> str:
     reason = pfkey.parse(message).get(Ext.REASON)
     return reason.text if reason is not None and reason.text else os.strerror(number)
+
+
+def _name(text: str) -> pfkey.Name:
+    try:
+        check_name(text)
+    except LocalProtocolError as error:
+        raise KeyServiceError(errno.EINVAL, str(error)) from None
+    return pfkey.Name(0, text)
 
 
 def _address(text: str | PublicAddress) -> pfkey.Address:

@@ -103,6 +103,7 @@ class ClientRule:
     group: str | None
     ports: tuple[PortRange, ...]
     applications: tuple[str, ...]  # "esp", "tls"
+    names: tuple[str, ...]  # patterns of what it may register
     keys_per_s: float
     burst_keys: int
     stock_keys: int

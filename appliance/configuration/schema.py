@@ -232,6 +232,9 @@ CLIENT = Table(
         Setting("applications",
                 v.several(v.choice("esp", "tls"), 'a list of "esp", "tls" is wanted'),
                 ("esp", "tls"), "Kinds of security association that it may ask keys for."),
+        Setting("names", v.names, ("*",),
+                "Names in the network that it may register, with the wildcards of shells (* ? [a-z]). A name is not "
+                "reserved: whoever may register it can be connected to by it."),
         Setting("keys_per_s", v.fraction(0.001, 1e6), 100.0, "Average rate of keys.", "1/s"),
         Setting("burst_keys", v.integer(1, 1 << 20), 256, "Keys that may be asked for at once."),
         Setting("stock_keys", v.integer(0, 1 << 16), 256, "Undelivered keys that may be kept for it."),

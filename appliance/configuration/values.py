@@ -23,6 +23,7 @@ SIZE_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400}
 RATE_UNITS = {"bit/s": 1, "kbit/s": 10**3, "Mbit/s": 10**6, "Gbit/s": 10**9}
 DERIVED_COST = "derived"
+LONGEST_PATTERN_BYTES = 256
 MOST_COST = 65534  # 65535 says in OSPF: not for transit (RFC 6987)
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -196,8 +197,8 @@ def _parse_name(value: object) -> str:
 
 
 def _parse_namespace(value: object) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", text_of(value), re.ASCII):
-        raise WrongValue(f"{shorten(value)} cannot be a network namespace")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", text_of(value), re.ASCII):
+        raise WrongValue(f"{shorten(value)} cannot be the name of a network namespace that FRR takes")
     return str(value)
 
 
@@ -301,6 +302,12 @@ def _parse_port_range(value: object) -> PortRange:
     return PortRange(first, last)
 
 
+def _parse_pattern(value: object) -> str:
+    if len(text_of(value).encode(errors="replace")) > LONGEST_PATTERN_BYTES:
+        raise WrongValue(f"{shorten(value)} is too long for an application's name")
+    return str(value)
+
+
 def several(of: Kind, expects: str) -> Kind:
     """A list of values of one kind; becomes a tuple."""
 
@@ -316,7 +323,8 @@ def several(of: Kind, expects: str) -> Kind:
 
 
 name = Kind("name", "lower-case letters, digits and hyphens are wanted, 32 at most", _parse_name, quote)
-namespace = Kind("namespace", 'a namespace\'s name such as "qbb-routing" is wanted', _parse_namespace, quote)
+namespace = Kind("namespace", 'letters, digits, hyphens and underscores are wanted, 64 at most, such as "qbb-routing"',
+                 _parse_namespace, quote)  # fmt: skip
 account = Kind("account", 'an account\'s name such as "charon" is wanted', _parse_account, quote)
 node_address = Kind("address", 'a node\'s address such as "1.1.1.2" is wanted', _parse_node_address, quote)
 prefix = Kind("prefix", 'a prefix such as "1.1.2.0/24" is wanted', _parse_prefix, quote)
@@ -329,4 +337,6 @@ path = Kind("path", 'an absolute path such as "/var/lib/qbb" is wanted', _parse_
 fibre = Kind("fibre", '"unix:/path" or "tcp:host:port" is wanted', _parse_fibre, quote)
 mode = Kind("mode", 'a file mode such as "0660" is wanted', _parse_mode, lambda value: quote(f"{value:04o}"))
 port_range = Kind("port range", "", _parse_port_range, lambda value: quote(value))
+pattern = Kind("pattern", "", _parse_pattern, quote)
+names = several(pattern, 'a list of names such as ["web", "vpn-*"] is wanted')
 ports = several(port_range, 'a list of ports such as [7000, "7100-7199"] is wanted')

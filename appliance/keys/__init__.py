@@ -11,6 +11,7 @@
     courier.py       carries them, reliably
     agreement.py     the two ends' agreement that a key is now an SA
     exchange.py      the QKDTL side: connections, prefetch, what the transport tells
+    finding.py       connections by name: which node and port that is
     plan.py          the short way for requests that a client repeats
     clients.py       clients and what goes out to them;  effects.py  what the core wants done
     audit.py         records of hand-overs
@@ -23,6 +24,13 @@ sends it and waits until the far node says that it holds it; only then the askin
 unidirectional SA, so a tunnel is two keys. For an SA the receiving end allocates the SPI and installs first. A TLS
 application (private SA type) gets the key and its 16-byte ID, names the ID to its peer (it is the PSK identity), and
 the peer application fetches the key by it, exactly once.
+
+**Names.** What is registered with a name (NAME) is announced in the whole network by the routing unit, and an ACQUIRE
+with a NAME in the place of node and port goes to the nearest application of that name; when that one refuses or does
+not answer, to the next. A connection by node and port asks no directory: the far node refuses what is not registered
+there, and what was registered a moment ago is not missed. Without a routing unit it is the only way. A registration
+that is withdrawn ends no connection by itself: the application's end does, and a routing unit may start again under
+connections that go on.
 
 **Both ends give keys out, but never the same one.** A key belongs to the end that drew it; the stock that is kept ready
 is therefore split by asking side, without any word between the ends.

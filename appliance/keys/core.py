@@ -14,9 +14,10 @@ from ipaddress import IPv4Address
 from appliance.keys import agreement, pfkey, plan
 from appliance.keys.associations import SUPPORTED_AUTH, SUPPORTED_ENCRYPT, Association
 from appliance.keys.clients import Client, Outbox
-from appliance.keys.effects import Effect
+from appliance.keys.effects import Announce, Effect
 from appliance.keys.errors import Refused
 from appliance.keys.exchange import USUAL_KEY_BYTES, Exchange
+from appliance.keys.finding import Finding, Found, Search, Where
 from appliance.keys.pfkey import Ext, Message, MessageType, PfkeyError, SaType
 from appliance.keys.policy import Credentials, Policy, Rule, check_application
 from appliance.keys.registry import Application, Registry
@@ -57,6 +58,8 @@ class KeysCore:
         start = int.from_bytes(random(4), "big")
         spis = SpiAllocator(settings.first_spi, settings.last_spi, start)
         self.exchange = Exchange(endpoint, self.sessions, self.registry, spis, self._outbox, random)
+        self.finding = Finding(endpoint.address, self._outbox, self._connect_found)
+        self.exchange.next_place = self.finding.next_place
         self._handlers = {
             MessageType.REGISTER: self._register,
             MessageType.ACQUIRE: self._acquire,
@@ -78,8 +81,11 @@ class KeysCore:
     def remove_client(self, client_id: int, now: float) -> None:
         """Its socket is gone: its registrations, unfetched keys and connections go. Peers keep installed SAs."""
         self._outbox.clients.pop(client_id, None)
+        self.finding.forget_client(client_id)
         for application in self.registry.forget_client(client_id):
             self._endpoint.unlisten(application.port)
+            if application.announced:
+                self._outbox.effects.append(Announce(application, gone=True))
         self.exchange.agreement.forget_client(client_id)
         for session in [s for s in self.sessions.by_id.values() if s.application.client == client_id]:
             for key in list(session.held.values()):
@@ -132,12 +138,16 @@ class KeysCore:
         asked, address = message.get(Ext.CONNECTION), message.get(Ext.ADDRESS_SRC)
         if message.satype == SaType.UNSPEC:
             raise Refused(errno.EINVAL, "an application registers for one SA type")
-        check_application(client.quota.rule, asked.local_port, message.satype)
         client.wants_reason = client.wants_reason or Ext.REASON in message.extensions
-        application = Application(asked.local_port, message.satype, address.ip, client.id)
+        named = message.get(Ext.NAME)
+        name = named.text if named is not None else ""
+        check_application(client.quota.rule, asked.local_port, message.satype, name)
+        application = Application(asked.local_port, message.satype, address.ip, client.id, name)
         if self.registry.register(application):
             self._endpoint.listen(application.port, client.quota.rule.held_keys)
-            text = f"application at port {application.port}"
+            if application.announced:
+                self._outbox.effects.append(Announce(application))
+            text = f"application at port {application.port}" + (f", named {name}" if name else "")
             self._outbox.note("application-registered", text, uid=client.who.uid, port=application.port)
         answer = Message(MessageType.REGISTER, message.satype, message.seq, message.pid)
         answer.extensions = {Ext.CONNECTION: pfkey.Connection(0, int(self._node), asked.local_port)}
@@ -165,17 +175,38 @@ class KeysCore:
             self._outbox.answer(client.id, pfkey.build(answer))
             return
         application = self.registry.of(client.id, asked.local_port)
-        self._check_path(IPv4Address(asked.node))
+        named = message.get(Ext.NAME)
+        if named is None:
+            there = Where(IPv4Address(asked.node), asked.remote_port, application.satype)
+            self._connect(client, application, message, there, now)
+        elif asked.node or asked.remote_port or not named.text:
+            raise Refused(errno.EINVAL, "a connection is by name, or by node and port: one of them is wanted")
+        else:
+            self.finding.begin(client.id, message, named.text, application.satype, now)
+
+    def _connect_found(self, search: Search, place: Where, now: float) -> None:
+        client = self.clients[search.client]
+        application = self.registry.of(client.id, search.message.get(Ext.CONNECTION).local_port)
+        self._connect(client, application, search.message, place, now).search = search
+
+    def found(self, number: int, found: Found | None, now: float) -> None:
+        """The answer to an effect Find."""
+        self.finding.found(number, found, now)
+
+    def _connect(self, client: Client, application: Application, message: Message, place: Where, now: float) -> Session:
+        asked, node = message.get(Ext.CONNECTION), place.node
+        length = self._length(asked.key_bytes or USUAL_KEY_BYTES)
+        self._check_path(node)
         qos = Qos(asked.rate_bps, asked.burst_bits or Qos().burst_bits)
         client.quota.take_connection()
         try:
-            node, held = IPv4Address(asked.node), client.quota.rule.held_keys
-            connection = self._endpoint.connect(now, 0, node, asked.remote_port, qos, held)
+            connection = self._endpoint.connect(now, 0, node, place.port, qos, client.quota.rule.held_keys)
         except LocalProtocolError as error:
             client.quota.connections -= 1
             raise Refused(errno.ENETUNREACH, str(error)) from None
         session = self.exchange.new_session(connection, application, client, asked.prefetch, length)
         session.acquire = message
+        return session
 
     def _change(self, session: Session, length: int, prefetch: int, now: float) -> None:
         """Either end may keep a stock of its own: the end that was connected to asks so."""
@@ -321,12 +352,13 @@ class KeysCore:
     def tick(self, now: float) -> None:
         self._endpoint.tick(now)
         self.exchange.tick(now)
-        for session in self.sessions.by_id.values():
+        self.finding.tick(now)
+        for session in list(self.sessions.by_id.values()):
             if session.waiting or session.acquire is not None:
                 outage = self._settings.outage(session.connection.remote)
                 if outage is not None:
                     self.exchange.give_up_waiting(session, errno.ENETUNREACH, outage, now)
 
     def deadline(self) -> float | None:
-        times = (self._endpoint.deadline(), self.exchange.deadline())
+        times = (self._endpoint.deadline(), self.exchange.deadline(), self.finding.deadline())
         return min((time for time in times if time is not None), default=None)

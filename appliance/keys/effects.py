@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
+from appliance.keys.registry import Application
+
 
 class Send(NamedTuple):
     """A message for a client. pushed: it is no answer, so it counts against the bound of the client's queue."""
@@ -25,6 +27,20 @@ class Give(NamedTuple):
     pushed: bool = False
 
 
+class Announce(NamedTuple):
+    """To the routing unit: an application that the whole network may know of, or one that is gone."""
+
+    application: Application
+    gone: bool = False
+
+
+class Find(NamedTuple):
+    """To the routing unit: which applications have this name? The answer goes to KeysCore.found()."""
+
+    number: int
+    name: str
+
+
 class Note(NamedTuple):
     """An entry for the journal: an event of services/events.py, a text, fields."""
 
@@ -33,4 +49,4 @@ class Note(NamedTuple):
     fields: dict[str, str | int]
 
 
-Effect: TypeAlias = Send | Give | Note
+Effect: TypeAlias = Send | Give | Note | Announce | Find

@@ -17,6 +17,7 @@ from appliance.keys.agreement import Agreement
 from appliance.keys.clients import Client, Outbox
 from appliance.keys.courier import Courier, is_message
 from appliance.keys.errors import Refused
+from appliance.keys.finding import Search
 from appliance.keys.peer import Delete, Hello
 from appliance.keys.pfkey import Ext, Message, MessageType, SaType
 from appliance.keys.registry import Application, Registry
@@ -51,6 +52,7 @@ class Exchange:
         self.agreement = Agreement(sessions, spis, outbox, self._tell, self.fail)
         self.courier = Courier(endpoint.address, random, self._message)
         self.counters: dict[str, int] = {}
+        self.next_place: Callable[[Search, Refused | None, float], None]  # finding.py, set by the core
         self.now_s = 0.0
 
     def count(self, reason: str) -> None:
@@ -321,9 +323,7 @@ class Exchange:
                 self._sessions.wipe(key)
         if not orderly:
             self.agreement.forget_session(session)
-        if session.acquire is not None:
-            self._outbox.fail(client, session.acquire, number, reason)
-        else:
+        if not self._refuse_acquire(session, number, reason, now) and session.peer is not None:
             gone = Message(MessageType.DELETE, session.application.satype)
             gone.extensions = {Ext.CONNECTION: self.describe(session), Ext.REASON: pfkey.Reason(0, reason)}
             self._outbox.push(client, gone)
@@ -334,10 +334,20 @@ class Exchange:
         """Nothing gets to the peer for now: those who wait for a key, or for the connection, hear why."""
         while session.waiting:
             self.fail(session, session.waiting.popleft(), number, reason)
-        if session.acquire is not None:
-            self._outbox.fail(session.application.client, session.acquire, number, reason)
-            session.acquire = None
+        if self._refuse_acquire(session, number, reason, now):
             session.connection.abort(now)
+
+    def _refuse_acquire(self, session: Session, number: int, reason: str, now: float) -> bool:
+        """To a client whose connection does not come to stand, unless there is another place to try. False when it
+        stands."""
+        if session.acquire is None:
+            return False
+        message, session.acquire = session.acquire, None
+        if session.search is not None:
+            self.next_place(session.search, Refused(number, reason), now)
+        else:
+            self._outbox.fail(session.application.client, message, number, reason)
+        return True
 
     def _fail_requests(self, session: Session, number: int, reason: str, now: float) -> None:
         while session.waiting:

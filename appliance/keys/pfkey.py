@@ -8,6 +8,7 @@ Private extensions have numbers above those that a kernel knows, which a kernel 
 KEY_ID       the key's 16-byte ID
 REASON       why a request failed, as text; in errors for clients that sent an empty one with REGISTER
 CONNECTION   a QKDTL connection: see Connection
+NAME         an application's name in the network: its own in REGISTER, the wanted one's in ACQUIRE
 Private satype TLS: keys for TLS external PSKs; the key ID is the PSK identity.
 """
 
@@ -63,6 +64,7 @@ class Ext(IntEnum):
     KEY_ID = 0xF001
     REASON = 0xF002
     CONNECTION = 0xF003
+    NAME = 0xF004
 
 
 class PfkeyError(Exception):
@@ -140,6 +142,11 @@ class Reason(NamedTuple):
     text: str
 
 
+class Name(NamedTuple):
+    reserved: int
+    text: str
+
+
 class Connection(NamedTuple):
     """A QKDTL connection, asked for (ACQUIRE) or named (id). Rates are lambda and sigma in key bits."""
 
@@ -154,7 +161,7 @@ class Connection(NamedTuple):
 
 
 Value: TypeAlias = (
-    Sa | Lifetime | Address | Key | Supported | SpiRange | Sa2 | KeyId | Reason | Connection
+    Sa | Lifetime | Address | Key | Supported | SpiRange | Sa2 | KeyId | Reason | Connection | Name
 )  # fmt: skip
 
 
@@ -205,6 +212,7 @@ LAYOUTS: Mapping[int, Layout] = {
     ),
     Ext.KEY_ID: Layout("qbb_key_id", KeyId, (("reserved", "I"), ("key_id", "16s"))),
     Ext.REASON: Layout("qbb_reason", Reason, (("reserved", "H"),), tail="text"),
+    Ext.NAME: Layout("qbb_name", Name, (("reserved", "H"),), tail="text"),
     Ext.CONNECTION: Layout(
         "qbb_connection",
         Connection,

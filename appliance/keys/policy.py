@@ -7,14 +7,16 @@ quota, which all connections of one uid under one rule share: opening more socke
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from appliance.keys.errors import Refused
 from appliance.keys.pfkey import SaType
 
 SATYPES = {"esp": SaType.ESP, "tls": SaType.TLS}
+SATYPE_NAMES: Mapping[int, str] = {satype: name for name, satype in SATYPES.items()}
 
 
 class Credentials(NamedTuple):
@@ -25,7 +27,7 @@ class Credentials(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """uid, gid: None matches anyone. ports: (first, last) pairs."""
+    """uid, gid: None matches anyone. ports: (first, last) pairs. names: patterns, as in shells."""
 
     name: str = "default"
     uid: int | None = None
@@ -36,6 +38,7 @@ class Rule:
     burst_keys: float = 256.0
     stock_keys: int = 256
     connections: int = 64
+    names: tuple[str, ...] = ("*",)
 
     @property
     def held_keys(self) -> int:
@@ -97,9 +100,11 @@ class Policy:
         raise Refused(errno.EACCES, f"no [[keys.client]] rule is for uid {who.uid}, gid {who.gid}")
 
 
-def check_application(rule: Rule, port: int, satype: int) -> None:
+def check_application(rule: Rule, port: int, satype: int, name: str = "") -> None:
     """Raises Refused (EACCES) when the rule does not allow the application."""
     if not any(first <= port <= last for first, last in rule.ports):
         raise Refused(errno.EACCES, f"rule {rule.name!r} does not allow port {port}")
     if satype not in rule.satypes:
         raise Refused(errno.EACCES, f"rule {rule.name!r} does not allow SA type {satype}")
+    if name and not any(fnmatchcase(name, pattern) for pattern in rule.names):
+        raise Refused(errno.EACCES, f"rule {rule.name!r} does not allow the name {name!r}")

@@ -2,6 +2,9 @@
 
 A port belongs to the client socket that registered it, for as long as that socket lives. Registrations do not cross
 between users: whose they are is told by the socket's peer credentials, never by a message.
+
+The network hears of an application that has a name, or a port below the ephemeral ones: who only asks has neither, and
+each change costs key on every link.
 """
 
 from __future__ import annotations
@@ -11,8 +14,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from appliance.keys.errors import Refused
+from appliance.network.errors import LocalProtocolError
+from appliance.routing.registrations import check_name
 
 PublicAddress = IPv4Address | IPv6Address
+FIRST_EPHEMERAL_PORT = 49152
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +27,11 @@ class Application:
     satype: int
     address: PublicAddress  # where the application is reached over the public network
     client: int
+    name: str = ""
+
+    @property
+    def announced(self) -> bool:
+        return bool(self.name) or self.port < FIRST_EPHEMERAL_PORT
 
 
 class Registry:
@@ -31,6 +42,10 @@ class Registry:
         """True when it is new, False when the same client says the same again. Raises Refused (EADDRINUSE, EINVAL)."""
         if not 1 <= application.port <= 65535:
             raise Refused(errno.EINVAL, f"an application port is 1..65535, not {application.port}")
+        try:
+            check_name(application.name)
+        except LocalProtocolError as error:
+            raise Refused(errno.EINVAL, str(error)) from None
         known = self._by_port.get(application.port)
         if known == application:
             return False

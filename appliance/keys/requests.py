@@ -9,8 +9,8 @@ from appliance.keys.pfkey import Ext, Message, MessageType, PfkeyError, SaType
 
 # What a client may send: extensions that must be there, and those that may. Others are skipped, as RFC 2367 has it.
 REQUESTS: Mapping[int, tuple[frozenset[int], frozenset[int]]] = {
-    MessageType.REGISTER: (frozenset({Ext.CONNECTION, Ext.ADDRESS_SRC}), frozenset({Ext.REASON})),
-    MessageType.ACQUIRE: (frozenset({Ext.CONNECTION}), frozenset()),
+    MessageType.REGISTER: (frozenset({Ext.CONNECTION, Ext.ADDRESS_SRC}), frozenset({Ext.NAME, Ext.REASON})),
+    MessageType.ACQUIRE: (frozenset({Ext.CONNECTION}), frozenset({Ext.NAME})),
     MessageType.GETSPI: (
         frozenset({Ext.CONNECTION}),
         frozenset(

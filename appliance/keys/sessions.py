@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address
 from itertools import islice
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 from uuid import UUID
 
 from appliance.keys.peer import Hello
@@ -26,6 +26,9 @@ from appliance.keys.pfkey import Message
 from appliance.keys.policy import Quota
 from appliance.keys.registry import Application
 from appliance.transport.connection import Connection
+
+if TYPE_CHECKING:
+    from appliance.keys.finding import Search
 
 DRAW_MOST = 256  # keys drawn and handed to the transport in one go
 KeyRow: TypeAlias = tuple[UUID, int, int]  # as the transport takes them: key ID, handle, bytes
@@ -75,6 +78,7 @@ class Session:
     prefetch: int
     held_most: int
     acquire: Message | None = None  # the request to answer when it stands
+    search: Search | None = None  # when it was asked for by name: other places to try
     peer: Hello | None = None
     closed: bool = False
     stock: deque[Key] = field(default_factory=deque)

@@ -48,11 +48,18 @@ class Registration:
     public: PublicAddress | None = None
 
 
+def check_name(name: str) -> None:
+    """Raises LocalProtocolError."""
+    if len(name.encode(errors="replace")) > NAME_BYTES or not name.isprintable() or name != name.strip():
+        raise LocalProtocolError(
+            f"a name has up to {NAME_BYTES} printable bytes, without blanks around it, not {name[:80]!r}"
+        )
+
+
 def pack_record(one: Registration) -> bytes:
     """Raises LocalProtocolError."""
+    check_name(one.name)
     name, public = one.name.encode(), one.public.packed if one.public is not None else b""
-    if len(name) > NAME_BYTES or not (one.name.isprintable()):
-        raise LocalProtocolError(f"a name has up to {NAME_BYTES} printable bytes, not {one.name[:80]!r}")
     if not 1 <= one.port <= 65535 or not 0 <= one.kind <= 255:
         raise LocalProtocolError(f"port {one.port}, kind {one.kind}: 1 to 65535 and 0 to 255 are right")
     length = _RECORD.size + -(-(len(name) + len(public)) // 4) * 4

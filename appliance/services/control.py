@@ -30,7 +30,8 @@ routing "registrations": {"registrations": [{"name", "address", "port", "kind", 
 frr "status": {"version", "running": {program: pid}}
 monitor "status": {"node", "address", "health": "good"|"degraded"|"critical", "units": [names],
     "alarms": [{"alarm": kind, "about", "link": name or null, "critical", "text", "age_s"}], critical ones first}
-keys "status": {"node", "uptime_s", "shelf_keys", "shelf_used", "source", "clients", "applications": [...]}.
+keys "status": {"node", "uptime_s", "shelf_keys", "shelf_used", "source", "clients", "applications": [...],
+    "registry": {"connected": to the routing unit?, "announced": n}, "associations", "audit_records", "dropped"}.
 keys "sessions": {"sessions": [{"local_port", "peer", "peer_port", "state", "keys_delivered",
     "keys_confirmed", "stock", "client"}]}.
 """

@@ -279,6 +279,13 @@ _TABLE = (
         "",
     ),
     (
+        "application-not-announced",
+        "aaa91427100545edac1df4173a6554d7",
+        Severity.WARNING,
+        "The routing unit refused to announce an application",
+        "It works by the node's address and port. Others do not find it by its name.",
+    ),
+    (
         "session-opened",
         "383d613e62b55807a5878e6e1da27d87",
         Severity.INFO,

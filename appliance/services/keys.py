@@ -1,7 +1,8 @@
 """qbb-keys: gives session keys to the applications of this site. `python -m appliance.services.keys --config FILE`.
 
-One thread, one loop: clients at pfkey.sock, the rings of the data plane, the control socket. What is to be done is
-decided in appliance.keys; this file and its two neighbours keys_clients.py and keys_ring.py do it.
+One thread, one loop: clients at pfkey.sock, the rings of the data plane, the routing unit's registry, the control
+socket. What is to be done is decided in appliance.keys; this file and its neighbours keys_clients.py, keys_ring.py and
+keys_registry.py do it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from systemd import daemon
 from appliance import config as configuration
 from appliance.keys import audit
 from appliance.keys.core import KeysCore, Settings
-from appliance.keys.effects import Give, Note
+from appliance.keys.effects import Announce, Find, Give, Note
 from appliance.keys.errors import Refused
+from appliance.keys.finding import Found
 from appliance.keys.policy import SATYPES, Rule
 from appliance.keys.sessions import Session
 from appliance.native.keymem import harden_process
@@ -30,6 +32,7 @@ from appliance.native.shelf import KeySource, Shelf
 from appliance.services import control, journal, notify, startup
 from appliance.services.keys_clients import ClientSocket, peer_credentials
 from appliance.services.keys_loop import EpollLoop
+from appliance.services.keys_registry import RegistryLink
 from appliance.services.keys_ring import RingLink
 from appliance.services.runtime import Loop, Timer
 from appliance.transport.endpoint import Endpoint
@@ -51,6 +54,7 @@ def rules_of(clients: Sequence[configuration.ClientRule]) -> tuple[Rule, ...]:
             float(rule.burst_keys),
             rule.stock_keys,
             rule.connections,
+            rule.names,
         )
         for rule in clients
     )
@@ -92,6 +96,7 @@ class KeysService:
         self._dropped = endpoint.dropped
         self.restored = False
         self.ring = RingLink(loop, node.ring_socket, self.shelf, self._packet, self._taken, self._machine_restored)
+        self.registry = RegistryLink(loop, node.registry_socket, self._found)
         self._control = control.ControlServer(
             loop,
             node.control_socket("keys"),
@@ -158,6 +163,11 @@ class KeysService:
         self.restored = True
         self.loop.stop()
 
+    def _found(self, number: int, found: Found | None) -> None:
+        now = self.now()
+        self.core.found(number, found, now)
+        self.after(now)
+
     def release(self, handle: int) -> None:
         """Wipes a key that nobody holds any more."""
         self.shelf.release(handle)
@@ -173,6 +183,12 @@ class KeysService:
         for effect in effects:
             if isinstance(effect, Note):
                 journal.write(effect.event, effect.text, **effect.fields)
+                continue
+            if isinstance(effect, Announce):
+                (self.registry.withdraw if effect.gone else self.registry.announce)(effect.application)
+                continue
+            if isinstance(effect, Find):
+                self.registry.find(effect.number, effect.name)
                 continue
             client = self._clients.get(effect.client)
             if client is not None:
@@ -219,11 +235,18 @@ class KeysService:
             "source": self.shelf.source.name,
             "clients": len(self._clients),
             "applications": [
-                {"port": a.port, "satype": a.satype, "address": str(a.address)} for a in self.core.registry.all()
+                {"port": a.port, "name": a.name, "satype": a.satype, "address": str(a.address)}
+                for a in self.core.registry.all()
             ],
+            "registry": {"connected": self.registry.up, "announced": self.registry.announced},
             "associations": len(exchange.agreement.table.by_key_id),
             "audit_records": self.audit.records,
-            "dropped": {**self._dropped, **(self.ring.dropped if self.ring else {}), **exchange.counters},
+            "dropped": {
+                **self._dropped,
+                **(self.ring.dropped if self.ring else {}),
+                **exchange.counters,
+                **self.registry.dropped,
+            },
         }
 
     def _sessions(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -273,6 +296,7 @@ class KeysService:
         self._control.close()
         if self.ring is not None:
             self.ring.lose(wipe=False)
+        self.registry.close()
         self.audit.close()
         self.shelf.close()
 

@@ -44,7 +44,13 @@ class RoutingService:
             loop, self._settings, node.routing.hold_s, self._links, self._plane, random.SystemRandom().getrandbits(24)
         )
         self._registry = RegistryPort(
-            loop, node.registry_socket, node.address, self._state.register, self._state.unregister, self._state.find
+            loop,
+            node.registry_socket,
+            node.address,
+            self._state.register,
+            self._state.unregister,
+            self._state.find,
+            self._state.settled,
         )
         self._control = ControlServer(
             loop,

@@ -224,6 +224,10 @@ class RoutingState:
         others = [pair for pair in known if pair[1] != own]
         return [(one, cost) for one, router in local + others if (cost := self._cost(router)) is not None]
 
+    def settled(self) -> bool:
+        """Who is not found is not there."""
+        return self.ospf.up and self._whole and self._settling_until is None
+
     def registrations(self) -> list[dict[str, Any]]:
         own = int(self._settings.address)
         pairs = [*self._local(), *(pair for pair in self._directory.all() if pair[1] != own)]

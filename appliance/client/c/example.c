@@ -1,7 +1,8 @@
 /* One key, at either end:
  *
  *     example SOCKET PORT ADDRESS connect NODE REMOTE_PORT COUNT    prints COUNT lines "ID KEY"
- *     example SOCKET PORT ADDRESS fetch                             reads IDs from standard input, prints the same
+ *     example SOCKET PORT ADDRESS connect NAME 0 COUNT              the same, with the application of that name
+ *     example SOCKET PORT ADDRESS fetch [NAME]                      reads IDs from standard input, prints the same
  *
  * Keys in hexadecimal on standard output: an example to compare both ends by, nothing to use.
  * Build: cc -o example example.c qbb_client.c */
@@ -35,7 +36,9 @@ static int ask(qbb_client *client, uint16_t port, char **argument)
 {
     uint32_t connection;
     qbb_key key;
-    int error = qbb_client_connect(client, argument[0], (uint16_t)atoi(argument[1]), port, 32, 64, &connection);
+    uint16_t remote_port = (uint16_t)atoi(argument[1]);
+    int error = remote_port ? qbb_client_connect(client, argument[0], remote_port, port, 32, 64, &connection)
+                            : qbb_client_connect_named(client, argument[0], port, 32, 64, &connection);
     int wrong = error ? show(client, error, NULL) : 0;
     for (int left = atoi(argument[2]); left > 0 && !wrong; left--)
         wrong = show(client, qbb_client_key(client, connection, 0, &key), &key);
@@ -62,8 +65,8 @@ static int fetch(qbb_client *client)
 
 int main(int count, char **argument)
 {
-    if (count != 5 && count != 8) {
-        fprintf(stderr, "usage: %s SOCKET PORT ADDRESS fetch | connect NODE REMOTE_PORT COUNT\n", argument[0]);
+    if (count != 5 && count != 6 && count != 8) {
+        fprintf(stderr, "usage: %s SOCKET PORT ADDRESS fetch [NAME] | connect NODE REMOTE_PORT COUNT\n", argument[0]);
         return 2;
     }
     qbb_client *client = qbb_client_open(argument[1]);
@@ -72,7 +75,8 @@ int main(int count, char **argument)
         return 1;
     }
     uint16_t port = (uint16_t)atoi(argument[2]);
-    int error = qbb_client_register(client, SADB_X_SATYPE_QBB_TLS, port, argument[3]);
+    const char *name = count == 6 ? argument[5] : NULL;
+    int error = qbb_client_register_named(client, SADB_X_SATYPE_QBB_TLS, port, argument[3], name);
     int wrong = error ? show(client, error, NULL) : count == 8 ? ask(client, port, argument + 5) : fetch(client);
     qbb_client_close(client);
     return wrong;

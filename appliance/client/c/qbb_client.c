@@ -169,21 +169,63 @@ static size_t public_address(uint8_t out[48], const char *text)
     return sizeof head + sizeof v6;
 }
 
+/* Name extension; bytes written, or 0 when the name is empty or too long. */
+static size_t application_name(uint8_t out[sizeof(struct qbb_name) + QBB_NAME_BYTES_MAX], const char *name)
+{
+    struct qbb_name head = { .qbb_name_exttype = SADB_X_EXT_QBB_NAME };
+    size_t length = strlen(name);
+    if (length == 0 || length > QBB_NAME_BYTES_MAX)
+        return 0;
+    memcpy(out, &head, sizeof head);
+    memcpy(out + sizeof head, name, length);
+    return sizeof head + length;
+}
+
 int qbb_client_register(qbb_client *client, uint8_t satype, uint16_t port, const char *text)
+{
+    return qbb_client_register_named(client, satype, port, text, NULL);
+}
+
+int qbb_client_register_named(qbb_client *client, uint8_t satype, uint16_t port, const char *text, const char *name)
 {
     struct qbb_connection application = { .qbb_connection_exttype = SADB_X_EXT_QBB_CONNECTION,
         .qbb_connection_local_port = port };
     struct qbb_reason reason = { .qbb_reason_exttype = SADB_X_EXT_QBB_REASON };
     uint8_t address[48] = { 0 };
     size_t size = public_address(address, text);
-    if (size == 0)
+    uint8_t named[sizeof(struct qbb_name) + QBB_NAME_BYTES_MAX];
+    size_t name_size = name != NULL ? application_name(named, name) : 0;
+    if (size == 0 || (name != NULL && name_size == 0))
         return failed(client, EINVAL);
     client->satype = satype;
     begin(client, SADB_REGISTER, satype);
     add(client, &application, sizeof application);
     add(client, address, size);
     add(client, &reason, sizeof reason);
+    if (name != NULL)
+        add(client, named, name_size);
     return done(client, ask(client));
+}
+
+/* Asks for the connection, by name when there is one. */
+static int acquire(qbb_client *client, const struct qbb_connection *wanted, const uint8_t *named, size_t named_size,
+    uint32_t *connection)
+{
+    struct qbb_connection stands;
+    begin(client, SADB_ACQUIRE, client->satype);
+    add(client, wanted, sizeof *wanted);
+    if (named != NULL)
+        add(client, named, named_size);
+    int result = ask(client);
+    size_t size = 0;
+    const uint8_t *found = result ? NULL : find(client, SADB_X_EXT_QBB_CONNECTION, &size);
+    if (result == 0 && (found == NULL || size != sizeof stands))
+        result = failed(client, EBADMSG);
+    if (result == 0) {
+        memcpy(&stands, found, sizeof stands);
+        *connection = stands.qbb_connection_id;
+    }
+    return done(client, result);
 }
 
 int qbb_client_connect(qbb_client *client, const char *node, uint16_t remote_port, uint16_t local_port,
@@ -196,18 +238,20 @@ int qbb_client_connect(qbb_client *client, const char *node, uint16_t remote_por
     if (inet_pton(AF_INET, node, &address) != 1)
         return failed(client, EINVAL);
     wanted.qbb_connection_node = address.s_addr;
-    begin(client, SADB_ACQUIRE, client->satype);
-    add(client, &wanted, sizeof wanted);
-    int result = ask(client);
-    size_t size = 0;
-    const uint8_t *found = result ? NULL : find(client, SADB_X_EXT_QBB_CONNECTION, &size);
-    if (result == 0 && (found == NULL || size != sizeof wanted))
-        result = failed(client, EBADMSG);
-    if (result == 0) {
-        memcpy(&wanted, found, sizeof wanted);
-        *connection = wanted.qbb_connection_id;
-    }
-    return done(client, result);
+    return acquire(client, &wanted, NULL, 0, connection);
+}
+
+int qbb_client_connect_named(qbb_client *client, const char *name, uint16_t local_port, uint16_t key_bytes,
+    uint16_t prefetch, uint32_t *connection)
+{
+    struct qbb_connection wanted = { .qbb_connection_exttype = SADB_X_EXT_QBB_CONNECTION,
+        .qbb_connection_local_port = local_port, .qbb_connection_key_bytes = key_bytes,
+        .qbb_connection_prefetch = prefetch };
+    uint8_t named[sizeof(struct qbb_name) + QBB_NAME_BYTES_MAX];
+    size_t size = application_name(named, name);
+    if (size == 0)
+        return failed(client, EINVAL);
+    return acquire(client, &wanted, named, size, connection);
 }
 
 /* Asks, and takes key and key ID from the answer. */
