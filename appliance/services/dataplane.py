@@ -12,10 +12,12 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from appliance import config
 from appliance.config import NodeConfig
+from appliance.forwarding.table import Destination
 from appliance.native import keymem
 from appliance.native.dataplane import DataPlane, Punt, PuntKind
 from appliance.q3p.link import Mode
@@ -55,7 +57,7 @@ class DataPlaneService:
         loop.watch(self._plane.punt_fd, self._punts)
         by_name = {unit.config.name: unit for unit in self._links}
         self._devices = DevicePort(loop, node.device_socket, by_name)
-        self._routing = RoutingPort(loop, node.routing_socket, self._plane, self.forwarding.set_learned, self._describe)
+        self._routing = RoutingPort(loop, node.routing_socket, self._plane, self._learned, self._describe)
         self._ring = RingPort(loop, node.ring_socket, self._plane, str(node.address), self._describe)
         handlers = {
             "status": lambda arguments: self.status(),
@@ -137,6 +139,11 @@ class DataPlaneService:
             self._channels[punt.link].lost()
 
     # --- for the keys service and operators ------------------------------------------------------------------------
+
+    def _learned(self, table: Sequence[Destination]) -> None:
+        """The keys service hears of new routes at once: it refuses what no route leads to."""
+        if self.forwarding.set_learned(table) and self._ring is not None:
+            self._ring.push()
 
     def _changed(self) -> None:
         if self._ring is not None:

@@ -80,11 +80,13 @@ class ForwardingUnit:
     def _neighbours(self) -> list[Destination]:
         return [Destination(int(unit.config.peer), 32, (Hop(unit.index, 0, True),)) for unit in self._links]
 
-    def set_learned(self, learned: Sequence[Destination], hold_s: float = 0.0) -> None:
-        """The routing unit's whole table; for ``hold_s`` without its alternates."""
-        if list(learned) != self._learned:
-            self._learned = list(learned)
-            self._set_table(hold_s)
+    def set_learned(self, learned: Sequence[Destination], hold_s: float = 0.0) -> bool:
+        """The routing unit's whole table; for ``hold_s`` without its alternates. True when it is another one."""
+        if list(learned) == self._learned:
+            return False
+        self._learned = list(learned)
+        self._set_table(hold_s)
+        return True
 
     def _set_table(self, hold_s: float = 0.0) -> None:
         here = Destination(int(self._node.address), 32, None)

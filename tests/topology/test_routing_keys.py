@@ -9,36 +9,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from appliance.lab import DevicePlan, LinkPlan, Network, NetworkPlan, Run, SitePlan, until
-from appliance.lab.plan import QUICK
+from appliance.lab import Network, NetworkPlan, until
 
+from .routed import link, running, site
 from .talk import Flow, Talk
 
 PARIS, VIENNA, ROME = "1.1.1.1", "1.1.2.1", "1.1.3.1"
 
 
-def site(name: str, address: str) -> SitePlan:
-    routing = {"hello_interval_s": 1, "hold_s": 0.5}
-    return SitePlan(name, address, routing=routing, units=("routing", "frr"))
-
-
-def link(name: str, ends: tuple[str, str], network: str, cost: int) -> LinkPlan:
-    settings = {**QUICK, "network": network}
-    return LinkPlan(name, ends, (DevicePlan(f"fibre-{name}"),), settings, (cost, cost))
-
-
 @pytest.fixture
 def triangle() -> Iterator[Network]:
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
     plan = NetworkPlan(
         (site("paris", PARIS), site("vienna", VIENNA), site("rome", ROME)),
         (
@@ -47,16 +32,8 @@ def triangle() -> Iterator[Network]:
             link("south", ("rome", "vienna"), "1.1.128.8/30", 1),
         ),
     )
-    with Run() as run:
-        network = Network(run, plan)
-        for node in network.nodes.values():
-            # FRR wants a namespace without other doors; by its name it goes with the run.
-            space = f"{node.namespace}-r"
-            node.config.write_text(node.config.read_text().replace("[routing]", f'[routing]\nnamespace = "{space}"'))
-        network.start()
+    with running(plan) as network:
         yield network
-    for node in network.nodes.values():
-        shutil.rmtree(Path("/run/frr") / f"{node.namespace}-r", ignore_errors=True)
 
 
 def ways(network: Network, name: str, prefix: str) -> list[tuple[str, int, bool]]:
