@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Any
 
+import networkx as nx  # type: ignore[import-untyped]
+
 from appliance.configuration.reader import duplicates
+from appliance.lab.design import LINKS_OFFSET
 from appliance.lab.schema import LONGEST_NAME
-from appliance.network.address import area_name
+from appliance.network.address import area_name, node_network
 
 Raw = dict[str, Any]
 Found = tuple[str, str, str]
@@ -96,6 +99,18 @@ def addresses(nodes: Sequence[Raw]) -> Iterator[Found]:
             yield f"{node_label(node)}.address", f"{node['address']} is not in area {node['area']}", right
 
 
+def networks(nodes: Sequence[Raw]) -> Iterator[Found]:
+    """Each node's /30 is its own, and none is where links have theirs."""
+    given = {node["address"]: node for node in nodes if node["address"] is not None}
+    claims = [(node_label(node), f"network {node_network(address)}") for address, node in given.items()]
+    yield from duplicates(claims)
+    for address, node in given.items():
+        if int(address) & LINKS_OFFSET:
+            last = IPv4Address(int(area_name(address)) + LINKS_OFFSET - 2)
+            right = f"{area_name(address) + 1} to {last} is wanted"
+            yield f"{node_label(node)}.address", f"{address} is among the addresses of links", right
+
+
 def areas(nodes: Sequence[Raw], links: Sequence[Raw]) -> Iterator[Found]:
     """Fills in the areas of links, on which the ends must agree."""
     by_name = {node["name"]: node for node in nodes}
@@ -136,6 +151,18 @@ def borders(nodes: Sequence[Raw], links: Sequence[Raw]) -> Iterator[Found]:
     for area in sorted(every - joined - {BACKBONE}):
         right = 'a border node with a link in it and one in area "0.0.0.0" is wanted'
         yield "link", f"area {area} does not touch the backbone", right
+
+
+def parts(nodes: Sequence[Raw], links: Sequence[Raw]) -> Iterator[Found]:
+    """Each area holds together by its own links: what others are told of it is one summary."""
+    for area in sorted({node["area"] for node in nodes} | {link["area"] for link in links}):
+        inside = [link["ends"] for link in links if link["area"] == area]
+        graph = nx.Graph(inside)
+        graph.add_nodes_from(node["name"] for node in nodes if node["area"] == area)
+        found = sorted(sorted(part) for part in nx.connected_components(graph))
+        if len(found) > 1:
+            listed = " | ".join(", ".join(part[:6]) + (", ..." if len(part) > 6 else "") for part in found[:4])
+            yield "link", f"area {area} is in {len(found)} parts: {listed}", f'links with area = "{area}" join them'
 
 
 def reach(nodes: Sequence[Raw], links: Sequence[Raw]) -> Iterator[Found]:

@@ -65,10 +65,12 @@ def parse(text: str, source: str = "") -> LabFile:
     steps = (
         checks.names(nodes, links, read.get("kind", ()), topology),
         checks.addresses(nodes),
+        checks.networks(nodes),
         _give_addresses(nodes),
         checks.areas(nodes, links),
         checks.borders(nodes, links),
         checks.reach(nodes, links),
+        checks.parts(nodes, links),
         _light(links, kinds),
     )
     for step in steps:

@@ -7,6 +7,7 @@ checked whichever way they go. Fragments of OSPF packets pass: a router LSA of m
 
 from __future__ import annotations
 
+from appliance.network.checksum import checksum_holds
 from appliance.network.packet import HEADER_BYTES, MTU_BYTES, PROTOCOL_OSPF, VERSION
 
 ALL_SPF_ROUTERS = bytes((224, 0, 0, 5))
@@ -16,10 +17,14 @@ def malformed(packet: bytes) -> str | None:
     """Why this is no OSPF packet in IPv4; None when it is. A fixed slug, fit to be a counter's name."""
     if not HEADER_BYTES <= len(packet) <= MTU_BYTES:
         return "length"
-    if packet[0] >> 4 != VERSION or not HEADER_BYTES <= (packet[0] & 15) * 4 <= len(packet):
+    if packet[0] >> 4 != VERSION:
         return "version"
+    if packet[0] & 15 != HEADER_BYTES // 4:
+        return "options"
     if int.from_bytes(packet[2:4], "big") != len(packet):
         return "length"
+    if not checksum_holds(packet[:HEADER_BYTES]):
+        return "checksum"
     return "protocol" if packet[9] != PROTOCOL_OSPF else None
 
 

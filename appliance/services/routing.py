@@ -88,7 +88,10 @@ class RoutingService:
             "role": self._node.routing.role,
             "areas": [str(area) for area in self._settings.areas],
             "data_plane": self._plane.up,
-            "causes": [cause for cause in (self._plane.cause, self._state.ospf.cause, self._links.vty_cause) if cause],
+            "causes": [
+                *filter(None, (self._plane.cause, self._state.ospf.cause, self._links.vty_cause)),
+                *self._state.unanswered(),
+            ],
             "links": self._links.status(),
             **self._state.status(),
             "dropped": {**self._links.dropped, **self._plane.dropped, **self._state.dropped()},

@@ -36,6 +36,7 @@ class RoutedLinks:
         self.vty_cause = ""
         self.dropped: Counter[str] = Counter()
         self.states: dict[str, LinkState] = {}  # as the data plane last said
+        self._usable_since_s: dict[str, float] = {}
         self._by_index: dict[int, frrconfig.Interface] = {}
         derived = {link.name for link in node.routed_links if not isinstance(link.cost, int)}
         self.costs = {one.link: DerivedCost(one.cost) for one in settings.interfaces if one.link in derived}
@@ -99,6 +100,7 @@ class RoutedLinks:
                 changed.append((one.name, derived.advertised))
                 journal.write("link-cost", f"link {one.link} costs {derived.advertised} now", link=one.link)
         self.states = known
+        self._usable_since_s = {name: self._usable_since_s.get(name, now) for name in self.usable()}
         self._by_index = {known[one.link].index: one for one in self._settings.interfaces if one.link in known}
         if changed:
             self._tell(changed)
@@ -115,6 +117,9 @@ class RoutedLinks:
         return {
             one.link for one in self._settings.interfaces if one.link in self.states and self.states[one.link].usable
         }
+
+    def usable_for(self, so_long_s: float) -> set[str]:
+        return {name for name, since_s in self._usable_since_s.items() if self._loop.now() - since_s >= so_long_s}
 
     def networks(self) -> dict[str, int]:
         """Interface -> its network, of those that ospfd should know: of usable links, and the node's own."""

@@ -233,6 +233,18 @@ class RoutingState:
         pairs = [*self._local(), *(pair for pair in self._directory.all() if pair[1] != own)]
         return [{**shown(one), "cost": self._cost(router)} for one, router in pairs]
 
+    def unanswered(self) -> list[str]:
+        """What is wrong with links that carry packets, and no neighbour's OSPF answers there."""
+        if not self.ospf.up:
+            return []
+        adjacent = {one.link for one in self._table.interfaces}
+        lonely = self._links.usable_for(self._settings.dead_interval_s) - adjacent
+        return [
+            f"OSPF finds no neighbour on link {name}: is qbb-routing there up, and are network, area, hello_interval_s "
+            "and dead_interval_s equal at both ends?"
+            for name in sorted(lonely)
+        ]
+
     # --- for people --------------------------------------------------------------------------------------------------
 
     def dropped(self) -> dict[str, int]:

@@ -97,6 +97,7 @@ static void places(void)
     qbb_forwarding f = forwarding(ways, 3);
     CHECK_EQUAL(qbb_forward(&f, IN, packet_to(SELF, 1), 40).fate, QBB_FATE_LOCAL); /* even with its last hop */
     CHECK_EQUAL(qbb_forward(&f, IN, packet_to(0x01010205, 1), 40).fate, QBB_FATE_LOCAL); /* another address of ours */
+    CHECK_EQUAL(qbb_forward(&f, IN, packet_to(SELF, 0), 40).fate, QBB_FATE_LOCAL); /* RFC 1122 3.2.1.7: no hop is needed */
     expect_drop(&f, packet_to(0x01010206, 9), 40, QBB_NET_NO_HOST);
     expect_drop(&f, packet_to(0x02010206, 9), 40, QBB_NET_NO_ROUTE);
     expect_drop(&f, packet_to(FAR, 1), 40, QBB_NET_TTL);

@@ -266,6 +266,11 @@ class Lab:
             time.sleep(0.02)
         raise AssertionError(f"{what}: not within {patience_s} s, but {seen!r}\n{self._report()}")
 
+    def wait_for(self, what: str, holds: Callable[[], Any]) -> Any:
+        """What it says, once it says something."""
+        self.wait(what, holds)
+        return holds()
+
     def _report(self) -> str:
         logs = [f"--- {name} {unit}\n{self.log(name, unit)[-1500:]}" for name, unit in self._processes]
         return "\n".join(logs)

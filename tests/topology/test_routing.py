@@ -20,7 +20,7 @@ from appliance.lab import namespaces
 from appliance.network import packet as network
 from appliance.routing.cost import SETTLE_S
 
-from .routing_lab import Lab, Node, connect
+from .routing_lab import Lab, Link, Node, connect
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
@@ -130,6 +130,13 @@ def test_nothing_but_ospf_of_the_link_passes(lab: Lab) -> None:
         ("in-source", ospf_like("1.1.3.1", "224.0.0.5", 89, hello)),
         ("in-destination", ospf_like("1.1.128.2", "1.1.128.5", 89, hello)),
         ("in-length", ospf_like("1.1.128.2", "224.0.0.5", 89, hello)[:-1]),
+        ("in-options", b"\x46" + ospf_like("1.1.128.2", "224.0.0.5", 89, hello)[1:]),
+        (
+            "in-checksum",
+            ospf_like("1.1.128.2", "224.0.0.5", 89, hello)[:8]
+            + bytes(3)
+            + ospf_like("1.1.128.2", "224.0.0.5", 89, hello)[11:],
+        ),
         ("in-version", b"\x60" + ospf_like("1.1.128.2", "224.0.0.5", 89, hello)[1:]),
     ]
     for _, packet in lies:
@@ -167,6 +174,21 @@ def test_the_routing_unit_starts_again(lab: Lab) -> None:
     lab.start("qbb2", "routing")
     lab.wait("a table for the data plane", lambda: "qbb2" in (lab.forwarder.tables if lab.forwarder else {}))
     wait_whole(lab)
+
+
+def test_ends_of_a_link_that_disagree_are_told(tmp_path: Path) -> None:
+    """The link carries packets, and OSPF's are not understood."""
+    a, b, c = Node("a", "1.1.0.1", AREA_1), Node("b", "1.1.0.5", BACKBONE), Node("c", "1.1.0.9", AREA_1)
+    a.links.append(Link("b", "1.1.128.0/30", AREA_1))
+    b.links.append(Link("a", "1.1.128.0/30", BACKBONE))
+    connect(a, c, "1.1.128.4/30", AREA_1, (1, 1))
+    with Lab(tmp_path, [a, b, c]) as lab:
+        for name, link in (("a", "to-b"), ("b", "to-a")):
+            (cause,) = lab.wait_for(f"{name} says why", lambda: lab.ask(name, "status")["causes"])  # noqa: B023
+            assert cause.startswith(f"OSPF finds no neighbour on link {link}: ")
+            assert "network, area, hello_interval_s and dead_interval_s equal at both ends" in cause
+        lab.wait("a and c understand each other", lambda: lab.entries("a", "c"))
+        assert lab.ask("c", "status")["causes"] == []
 
 
 def applications(lab: Lab, at: str, **wanted: Any) -> list[tuple[str, int]]:

@@ -102,6 +102,10 @@ BAD = [
     (LAB + PAIR + '[[node]]\nname = "paris"\n' + LINE, "name paris is taken already"),
     (LAB + '[[node]]\nname = "paris"\naddress = "1.1.0.1"\n[[node]]\nname = "vienna"\naddress = "1.1.0.1"\n' + LINE,
      'lab.toml:6: node "vienna": address 1.1.0.1 is taken already; it is that of node "paris"'),
+    (LAB + '[[node]]\nname = "paris"\naddress = "1.1.0.1"\n[[node]]\nname = "vienna"\naddress = "1.1.0.2"\n' + LINE,
+     'lab.toml:6: node "vienna": network 1.1.0.0/30 is taken already; it is that of node "paris"'),
+    (LAB + PAIR.replace('paris"', 'paris"\naddress = "1.1.128.1"') + LINE,
+     'node "paris".address: 1.1.128.1 is among the addresses of links; 1.1.0.1 to 1.1.127.254 is wanted'),
     (LAB + PAIR + '[[node]]\nname = "rome"\n' + LINE, 'lab.toml:7: node "rome": has no link; '
                                                       '[[link]] with ends = ["rome", ...] is wanted'),
     (LAB + PAIR.replace('vienna"', 'vienna"\nrole = "qan"') + '[[node]]\nname = "a"\n' + LINE
@@ -172,6 +176,27 @@ def test_a_border_node_brings_its_own_network_into_its_area() -> None:
     )
     lab = file.parse(text + '[[link]]\nends = ["a", "b"]\narea = "0.0.0.0"\n')
     assert {str(node.area) for node in lab.nodes} == {"1.1.0.0", "1.2.0.0"}
+
+
+def chain(*nodes: tuple[str, str, str], links: str) -> str:
+    """Nodes (name, area, role); links "ab:1.1 bc:0.0"."""
+    text = LAB + "".join(f'[[node]]\nname = "{n}"\narea = "{a}.0.0"\nrole = "{r}"\n' for n, a, r in nodes)
+    for link in links.split():
+        pair, area = link.split(":")
+        text += f'[[link]]\nends = ["{pair[0]}", "{pair[1]}"]\narea = "{area}.0.0"\n'
+    return text
+
+
+def test_an_area_or_a_backbone_in_parts() -> None:
+    """Joined, but not by their own links: OSPF would lose one part behind the other's summary."""
+    border = "border"
+    ends = ("a", "1.1", border), ("b", "1.1", border), ("c", "0.0", "qbb")
+    assert 'area 1.1.0.0 is in 2 parts: a | b; links with area = "1.1.0.0" join them' in only(
+        chain(*ends, links="ac:0.0 cb:0.0")
+    )
+    file.parse(chain(*ends, links="ac:0.0 cb:0.0 ab:1.1"))
+    halves = ("a", "0.0", "qbb"), ("b", "1.1", border), ("c", "1.1", border), ("d", "0.0", "qbb")
+    assert "area 0.0.0.0 is in 2 parts: a, b | c, d" in only(chain(*halves, links="ab:0.0 bc:1.1 cd:0.0"))
 
 
 @given(st.sampled_from(sorted(GENERATORS)), st.integers(3, 120), st.integers(0, 1000), st.floats(2, 6))
