@@ -349,6 +349,10 @@ class KeysCore:
         """Take the packets to send now, after settle()."""
         return [*self._endpoint.outgoing(), *map(Outgoing, self.exchange.courier.outgoing())]
 
+    def way_changed(self, now: float) -> None:
+        """Links or routes of this node changed."""
+        self._endpoint.way_changed(now)
+
     def tick(self, now: float) -> None:
         self._endpoint.tick(now)
         self.exchange.tick(now)

@@ -95,7 +95,9 @@ class KeysService:
         self.core = KeysCore(endpoint, self.shelf, os.urandom, settings)
         self._dropped = endpoint.dropped
         self.restored = False
-        self.ring = RingLink(loop, node.ring_socket, self.shelf, self._packet, self._taken, self._machine_restored)
+        self.ring = RingLink(
+            loop, node.ring_socket, self.shelf, self._packet, self._taken, self._way_changed, self._machine_restored
+        )
         self.registry = RegistryLink(loop, node.registry_socket, self._found)
         self._control = control.ControlServer(
             loop,
@@ -156,6 +158,11 @@ class KeysService:
 
     def _taken(self) -> None:
         self.after(self.now())
+
+    def _way_changed(self) -> None:
+        now = self.now()
+        self.core.way_changed(now)
+        self.after(now)
 
     def _machine_restored(self, why: str) -> None:
         """Memory came back from a snapshot: keys in it may have been given out since, random numbers drawn already."""

@@ -38,10 +38,11 @@ class RingLink:
         shelf: Shelf,
         packet: Packet,
         taken: Callable[[], None],
+        way_changed: Callable[[], None],
         restored: Callable[[str], None],
     ) -> None:
         self._loop, self._path, self._shelf = loop, path, shelf
-        self._packet, self._taken, self._restored = packet, taken, restored
+        self._packet, self._taken, self._way_changed, self._restored = packet, taken, way_changed, restored
         self._socket: socket.socket | None = None
         self._ring: RingPair | None = None
         self._to_keys = self._from_keys = -1
@@ -115,9 +116,16 @@ class RingLink:
             links = {link["name"]: link for link in message["links"]}
             routes = [(IPv4Network(route["prefix"]), route["link"]) for route in message.get("routes", [])]
             routes.sort(key=lambda route: -route[0].prefixlen)
+            ways = self._ways()
             self._links, self._routes = links, routes
             now, before = self._loop.now(), self._down_since_s
             self._down_since_s = {n: before.get(n, now) for n, link in links.items() if not link.get("usable")}
+            if self._ways() != ways:
+                self._loop.after(0, self._way_changed)
+
+    def _ways(self) -> tuple[set[str], list[tuple[IPv4Network, str]]]:
+        """What decides by which link a packet goes."""
+        return {name for name, link in self._links.items() if link.get("usable")}, self._routes
 
     def _link_to(self, node: IPv4Address) -> dict[str, Any] | None:
         for prefix, name in self._routes:

@@ -321,6 +321,15 @@ class Connection:
             self._on_time_established(now)
         self._owner.touch(self, now)
 
+    def way_changed(self, now: float) -> None:
+        """Packets may go another way from now on."""
+        if self.state in HALF_OPEN and self._sending.round_trip.backed_off:
+            self._sending.round_trip.forgive()
+            self._syn_s = now
+        elif self.state not in (*HALF_OPEN, State.TIME_WAIT, State.CLOSED):
+            self._sending.way_changed(now)
+        self._owner.touch(self, now)
+
     def _set_up_limit(self) -> float:
         return self._born_s + (GIVE_UP_S if self.active else HALF_OPEN_S)
 

@@ -233,6 +233,12 @@ class Endpoint:
 
     # -- time
 
+    def way_changed(self, now: float) -> None:
+        """A link or a route came or went: what waits for an answer that an outage took is tried again at once."""
+        self._advance(now)
+        for connection in list(self._connections.values()):
+            connection.way_changed(self._now)
+
     def tick(self, now: float) -> None:
         """Let timers that are due fire."""
         self._advance(now)

@@ -39,6 +39,14 @@ class RoundTrip:
         self._base_s = min(HIGHEST_S, max(LOWEST_S, self.smoothed_s + spread))
         self._doublings = 0
 
+    @property
+    def backed_off(self) -> bool:
+        return self._doublings > 0
+
+    def forgive(self) -> None:
+        """What made it back off is over."""
+        self._doublings = 0
+
     def back_off(self) -> None:
         """The timer ran out (5.5)."""
         if self.timeout_s < HIGHEST_S:

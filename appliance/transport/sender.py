@@ -190,6 +190,12 @@ class Sending:
         self.round_trip.back_off()
         self.congestion.timed_out(self._next_order)
 
+    def way_changed(self, now: float) -> None:
+        """What was lost on the old way is sent again at once, not when a timer that backed off comes up."""
+        if self.retransmit_s is not None and self.round_trip.backed_off:
+            self.round_trip.forgive()
+            self.retransmit_s = now
+
     def deadline(self, now: float) -> float | None:
         """The retransmission time-out, or when the token bucket lets the next key go."""
         if self._bucket is None or not self.queued or not self.congestion.free or self.next >= self.edge:

@@ -7,7 +7,12 @@ of the turns' ratios. Absolute figures depend on the machine and its other load;
     requests.py  requests at the local socket, against an echo server
     pairing.py   two real nodes of a 1 Mbit/s link
     nodes.py     two real nodes: key spent for key delivered, the idle link, one key without prefetch
+    gain.py      a square of real nodes under more load than it can carry: load-aware forwarding, shortest path alone
+    reroute.py   a link of the square is cut: how long until the next key
+    start.py     networks of 20 and 50 nodes, from nothing to all routes
+    labs.py      the networks of these three, by `qbb lab`
     echo.py      the bare servers that stand as references
+    frralone.py  FRR's daemons alone, over veth pairs, as a reference
 
     make bench                                 .venv/bin/python -m tests.bench --quick --only requests
 

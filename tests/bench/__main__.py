@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tests.bench import ccode, nodes, plane, requests
+from tests.bench import ccode, gain, nodes, plane, requests, reroute, start
 from tests.bench.result import Row, Skipped, table, write_json
 
 Bench = Callable[[bool], Iterable[Row | Skipped]]
@@ -25,8 +25,11 @@ BENCHES: dict[str, Bench] = {
     "batch": nodes.batches,
     "idle": nodes.idle,
     "latency": nodes.latency,
+    "load": gain.load_aware,
+    "cut": reroute.cut,
+    "start": start.all_routes,
 }
-NEEDS_ROOT = {"requests", "single", "batch", "idle", "latency"}
+NEEDS_ROOT = {"requests", "single", "batch", "idle", "latency", "load", "cut", "start"}
 
 
 def parser() -> argparse.ArgumentParser:

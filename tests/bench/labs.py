@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.client import Client
-from appliance.lab import record
+from appliance.lab import file, record
 from appliance.lab.model import LabFile
 from appliance.services.control import ask
 
@@ -43,6 +43,10 @@ class Lab:
     def client(self, node: str, timeout_s: float = 15.0) -> Client:
         return Client(self._runtime(node) / "pfkey.sock", timeout_s)
 
+    def log(self, node: str, unit: str) -> str:
+        """What a unit has told so far."""
+        return (Path(self._found.directory) / f"{node}-{unit}.log").read_text()
+
     def _runtime(self, node: str) -> Path:
         return Path(self._found.nodes[node]) / "run"
 
@@ -50,8 +54,6 @@ class Lab:
 @contextlib.contextmanager
 def lab(text: str) -> Iterator[Lab]:
     """`text`: a lab file but for [lab] name, which is made here: no two benchmarks share one."""
-    from appliance.lab import file
-
     name = f"bench-{os.getpid()}-{time.monotonic_ns() % 10**9}"
     with tempfile.TemporaryDirectory(prefix="qbb-bench-") as folder:
         path = Path(folder) / "lab.toml"

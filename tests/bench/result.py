@@ -40,7 +40,7 @@ class Quantity:
 @dataclass(frozen=True)
 class Row:
     """`reference`: what stands beside the measured thing, by name and version. Without a target nothing can be missed.
-    `turns`: how many times both were measured."""
+    `turns`: how many times both were measured. `remark`: what to know when the target is missed."""
 
     name: str
     measured: Quantity
@@ -51,6 +51,7 @@ class Row:
     sense: Sense = Sense.AT_LEAST
     turns: int = 1
     notes: dict[str, Any] = field(default_factory=dict)
+    remark: str = ""
 
     @property
     def passed(self) -> bool | None:
@@ -100,9 +101,9 @@ def table(rows: Sequence[Row], skipped: Sequence[Skipped]) -> None:
     if not console.is_terminal:
         console = Console(width=PAPER_COLUMNS)
     console.print(shown)
-    missed = [row.name for row in rows if row.passed is False]
-    if missed:
-        console.print(f"[bold red]{len(missed)} missed:[/] " + "; ".join(missed))
+    missed = [row for row in rows if row.passed is False]
+    for row in missed:
+        console.print(f"[bold red]missed:[/] {row.name}" + (f" ({row.remark})" if row.remark else ""), soft_wrap=True)
 
 
 def processor() -> str:

@@ -293,3 +293,29 @@ def test_any_traffic_through_any_weather(
         assert not world.lost
     assert world.node(0).endpoint.connections == world.node(1).endpoint.connections == ()
     assert all(node.endpoint.deadline() is None for node in world.nodes.values())
+
+
+@pytest.mark.parametrize("set_up", [True, False])
+def test_a_new_way_is_tried_at_once_after_an_outage(set_up: bool) -> None:
+    """Not when the timer comes up that backed off meanwhile; and a change without an outage sends nothing."""
+    world = World(5)
+    world.node(1).endpoint.listen(7)
+    connection = world.connect(0, 1, 7)
+    if set_up:
+        world.run(1)
+        sent = world.packets.total()
+        world.node(0).endpoint.way_changed(world.now)
+        world.run(1)
+        assert world.packets.total() == sent
+        world.faults.loss = 1.0
+        world.send(connection)
+    else:
+        world = World(5, loss=1.0)
+        world.node(1).endpoint.listen(7)
+        connection = world.connect(0, 1, 7)
+    world.run(4.0)  # the next transmission would come seconds later
+    world.faults.loss = 0.0
+    world.node(0).endpoint.way_changed(world.now)
+    world.run(0.1)
+    assert connection.state is State.ESTABLISHED
+    assert world.confirmed.total() == int(set_up)
