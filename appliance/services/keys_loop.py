@@ -37,12 +37,20 @@ class EpollLoop(Loop):
         timers = self._timers
         while timers and timers[0][2].callback is None:
             heapq.heappop(timers)
-        wait_s = min(longest_s, max(0.0, timers[0][0] - self.now())) if timers else longest_s
-        for fileno, mask in self._epoll.poll(wait_s):
+        wait_s = longest_s
+        if timers:
+            until_s = timers[0][0] - self.now()
+            wait_s = 0.0 if until_s < 0.0 else until_s if until_s < longest_s else longest_s
+        ready = self._epoll.poll(wait_s)
+        for fileno, mask in ready:
             callback = self._callbacks.get(fileno)
-            if callback is not None:
+            if callback is None:
+                continue
+            if mask == select.EPOLLIN:
+                callback(READ)
+            else:
                 # A hang-up is something to read (the end) and to write (an error), as selectors has it.
                 events = READ | WRITE if mask & _HANGS else 0
                 callback(events | (READ if mask & select.EPOLLIN else 0) | (WRITE if mask & select.EPOLLOUT else 0))
-        if timers and timers[0][0] <= self.now():
+        if wait_s == 0.0 or not ready:  # due, or come while nothing else did; a client's request is not asked for more
             self._fire()

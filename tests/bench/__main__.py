@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -42,12 +43,17 @@ def parser() -> argparse.ArgumentParser:
     return arguments
 
 
+def summary(bench: Bench) -> str:
+    return (bench.__doc__ or "").splitlines()[0]
+
+
 def main(words: list[str] | None = None) -> int:
     options = parser().parse_args(words)
     if options.list:
         for name, bench in BENCHES.items():
-            print(f"{name:10} {(bench.__doc__ or '').splitlines()[0]}")
+            print(f"{name:10} {summary(bench)}")
         return 0
+    began_s = time.monotonic()
     rows: list[Row] = []
     skipped: list[Skipped] = []
     failed: list[Skipped] = []
@@ -57,7 +63,7 @@ def main(words: list[str] | None = None) -> int:
         if name in NEEDS_ROOT and os.geteuid() != 0:
             skipped.append(Skipped(name, "network namespaces need root"))
             continue
-        print(f"{name} ...", file=sys.stderr, flush=True)
+        print(f"{time.monotonic() - began_s:4.0f} s  {name}: {summary(bench)}", file=sys.stderr, flush=True)
         try:
             for row in bench(options.quick):
                 if isinstance(row, Skipped):
@@ -69,7 +75,7 @@ def main(words: list[str] | None = None) -> int:
             failed.append(Skipped(name, f"{type(error).__name__}: {error}"))
     table(rows, [*skipped, *failed])
     if options.json:
-        write_json(options.json, rows, [*skipped, *failed])
+        write_json(options.json, rows, skipped, failed)
     return int(bool(failed) or any(row.passed is False for row in rows))
 
 

@@ -28,6 +28,7 @@ STOCK = 256
 BATCH_INTERVAL_S = 0.2
 SINGLE_TARGET, BATCH_TARGET = 1.75, 1.1
 SETTLE_S = 1.0
+FULL_S, QUICK_S = 30.0, 2.0
 LONE_GAP_S = 0.1
 KEY_BYTES = 32
 
@@ -98,7 +99,7 @@ def single_keys(quick: bool) -> Iterator[Row]:
 
         def load() -> None:
             nonlocal asked
-            asked = ask_steadily(asking, fetching, connection, 5.0 if quick else 30.0)
+            asked = ask_steadily(asking, fetching, connection, QUICK_S if quick else FULL_S)
 
         spent = _spent(pair, load)
         assert spent.delivered >= asked * KEY_BYTES
@@ -135,7 +136,7 @@ def batches(quick: bool) -> Iterator[Row]:
     with Pair() as pair, pair.connected(prefetch=STOCK) as (_, fetching, connection):
 
         def load() -> None:
-            for _ in range(round((5.0 if quick else 30.0) / BATCH_INTERVAL_S)):
+            for _ in range(round((QUICK_S if quick else FULL_S) / BATCH_INTERVAL_S)):
                 due = time.monotonic() + BATCH_INTERVAL_S
                 for key in [connection.key() for _ in range(BATCH)]:
                     fetching.fetch(key.id).wipe()
@@ -147,7 +148,7 @@ def batches(quick: bool) -> Iterator[Row]:
 
 def idle(quick: bool) -> Iterator[Row]:
     """Key that an idle link spends, both ends together, while it makes 1 Mbit/s and while it makes none."""
-    seconds = 5.0 if quick else 30.0
+    seconds = QUICK_S if quick else FULL_S
     with Pair() as pair:
         for words, making in (("making 1 Mbit/s of key", True), ("making no key", False)):
             if not making:
@@ -163,7 +164,7 @@ def idle(quick: bool) -> Iterator[Row]:
 
 def latency(quick: bool) -> Iterator[Row]:
     """One key without prefetch, request to answer, beside the bare UDP round trip between the nodes."""
-    count = 30 if quick else 200
+    count = 10 if quick else 200
     lone, in_a_row, trips = [], [], []
     with Pair() as pair, pair.connected() as (_, fetching, connection):
         here, there = pair.udp_socket("paris"), pair.udp_socket("vienna")

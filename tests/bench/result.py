@@ -113,11 +113,12 @@ def processor() -> str:
     return platform.processor()
 
 
-def write_json(path: Path, rows: Sequence[Row], skipped: Sequence[Skipped]) -> None:
+def write_json(path: Path, rows: Sequence[Row], skipped: Sequence[Skipped], failed: Sequence[Skipped]) -> None:
     machine = {"processor": processor(), "machine": platform.machine(), "kernel": platform.release()}
     content = {
         "machine": {**machine, "python": platform.python_version()},
         "rows": [row.as_json() for row in rows],
         "skipped": [asdict(one) for one in skipped],
+        "failed": [asdict(one) for one in failed],
     }
     path.write_text(json.dumps(content, indent=2) + "\n")
