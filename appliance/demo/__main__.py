@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import os
-import signal
 import sys
 
 from appliance.cli.output import BAD
@@ -61,18 +59,12 @@ def main(words: list[str] | None = None) -> int:
         with Run() as run:
             play(run, screen, options)
         screen.say("All is removed: namespaces, processes, key stores.")
-    except CannotStart as cannot:
-        print(f"the demonstration cannot run: {cannot}" + (f" ({cannot.hint})" if cannot.hint else ""), file=sys.stderr)
-        return 2
-    except (PermissionError, FileNotFoundError) as error:
+    except (CannotStart, PermissionError, FileNotFoundError) as error:
         print(f"the demonstration cannot run: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; all is removed", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
-        return 128 + signal.SIGPIPE
     if screen.problems:
         screen.say(f"Not as it should be: {len(screen.problems)}, told above.", BAD)
         return 1

@@ -55,7 +55,10 @@ def balance(done: Iterable[Outcome], others: int, logs: Iterable[Log]) -> Table:
     done, logs = list(done), list(logs)
     table = _table("In all", "", "")
     table.show_header = False
-    table.add_row("TLS 1.3 sessions, each under a key of its own", str(sum(len(each.sessions) for each in done)))
+    table.add_row(
+        "TLS 1.3 sessions, each with a key of its own, equal at both ends",
+        str(sum(len(each.sessions) for each in done)),
+    )
     table.add_row("sessions that failed, requests that were refused", str(sum(each.failed for each in done)))
     table.add_row("keys of other applications, compared at both ends", str(others))
     table.add_row("key that the fibres of the square brought", size(sum(log.stored for log in logs)))

@@ -76,7 +76,7 @@ def test_the_whole_story(demo: Demo) -> None:
     assert "10 keys cross the area's border to Area 2" in told
     for fault in ("Fault 1", "Fault 2", "Fault 3", "Load: a backup"):
         assert fault in told
-    assert re.search(rf"TLS 1.3 sessions, each under a key of its own +{2 * SESSIONS + 3 * 40}\n", told)
+    assert re.search(rf"TLS 1.3 sessions, each with a key of its own, equal at both ends +{2 * SESSIONS + 3 * 40}\n", told)
     assert re.search(r"sessions that failed, requests that were refused +0\n", told)
     assert re.search(r"QBB1-QBB3 +1\.00 ", told), "what each hop spent"
     assert re.search(r"for a key, p99( +[0-9.]+ m?s){5}\n", told)
