@@ -69,6 +69,12 @@ class Square:
             return [way["link"] for row in table if row["prefix"] == prefix for way in row["ways"]]
         return []
 
+    def names(self, node: str) -> set[str]:
+        """Of the applications that it knows to be registered somewhere."""
+        with contextlib.suppress(NoAnswer):
+            return {found["name"] for found in self.ask(node, "routing", "registrations")["registrations"]}
+        return set()
+
     def do(self, word: str, **arguments: Any) -> None:
         """A fault, or its end: as qbb lab does. Raises NoAnswer and Refused."""
         starting.keeper_ask(self.lab.name, word, **arguments)

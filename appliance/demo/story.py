@@ -29,7 +29,7 @@ MEASURED_KEYS = 40  # on a busy machine the backup may be slower than it wants
 MOVED_BYTES = 8 << 10
 DRAIN_LIMIT_S = 240.0
 WATCHED_S, WATCHES = 3.0, 12
-ACROSS = 10  # keys to another area
+ACROSS, FAR_NAME = 10, "archive"  # keys to an application in another area, and its name
 SILENCE_S = float(str(design.SETTINGS["dead_after_s"]))
 
 
@@ -82,10 +82,14 @@ class Story:
         screen.check(not wrong, "All costs are those of the paper.", "; ".join(wrong))
 
     def deliver(self) -> None:
-        self._both.start()
         screen = self.screen
         screen.head(f"Keys: {2 * self._count} sessions of TLS 1.3 between hosts beside QBB1 and QBB4")
-        screen.say("Each has a key of its own. Both hosts get it from their own node; there are no certificates.")
+        self._both.start()
+        screen.wait(self._named, "the servers' names at the other end of the network")
+        screen.say(
+            "A server on each side registers its name at its node, and is found by it from the other. Each session has "
+            "a key of its own, which both hosts get from their own node; there are no certificates."
+        )
         screen.say(
             "QBB1 sends keys by QBB3 (cost 9), QBB4 by QBB2 (cost 6). A relay changes the pad of one link for that of "
             "the next in one step: it never holds a key in the clear."
@@ -95,13 +99,13 @@ class Story:
     def across(self) -> None:
         """Beyond the border of the area: by QBB3, QBB4 and the backbone."""
         with Client(self._near.pfkey) as near, Client(self.square.pfkey("area2")) as far:
-            far.register(6200, "203.0.113.2")
-            near.register(5200, self._near.public_address())
-            connection = near.connect(self.square.address("area2"), 6200, local_port=5200)
+            far.register(6200, "203.0.113.2", name=FAR_NAME)
+            self.screen.wait(lambda: FAR_NAME in self.square.names("qbb1"), f"{FAR_NAME}, known at QBB1")
+            connection = near.connect(name=FAR_NAME)
             for _ in range(ACROSS):
                 with connection.key() as key, far.fetch(key.id) as fetched:
                     self._other_keys += key.secret == fetched.secret
-        words = f"{ACROSS} keys cross the area's border to Area 2, over two relays: equal at both ends."
+        words = f'{ACROSS} keys to "{FAR_NAME}" in Area 2, over two relays and the border: equal at both ends.'
         self.screen.check(self._other_keys == ACROSS, words, f"{self._other_keys} of {ACROSS} keys are equal in Area 2")
 
     def cut(self) -> None:
@@ -170,6 +174,10 @@ class Story:
         square = self.square
         ways = square.ways("qbb1", N4) == TO_QBB4 and square.ways("qbb4", N1) == TO_QBB1
         return ways and not list(tablei.wrong(square.routes("qbb1")))
+
+    def _named(self) -> bool:
+        """Does each side know the other's server?"""
+        return self._both.names[1] in self.square.names("qbb1") and self._both.names[0] in self.square.names("qbb4")
 
     def _phase(self, title: str, prefetch: int) -> Phase:
         before, began = spent(self.square), time.monotonic()

@@ -105,15 +105,16 @@ class Site(Protocol):
 
 
 class Traffic:
-    """A server at one site; clients at another on demand."""
+    """A server at one site; clients at another on demand. `name`: under which the server registers in the QKD network
+    and the clients find it; without one they know its node and port."""
 
-    def __init__(self, client: Site, server: Site, directory: Path) -> None:
-        self._client, self._node = client, server
+    def __init__(self, client: Site, server: Site, directory: Path, name: str = "") -> None:
+        self._client, self._node, self._name = client, server, name
         self._file = directory / f"file-from-{client.name}"
         self._file.write_bytes(os.urandom(FILE_BYTES))
         self._runs = 0
         words = ["serve", str(server.pfkey), str(SERVER_PORT), server.public_address(), str(TLS_PORT)]
-        self._server = server.process("tls-server", [program(), *words])
+        self._server = server.process("tls-server", [program(), *words, *filter(None, [name])])
 
     def start(self) -> None:
         self._server.start()
@@ -124,7 +125,8 @@ class Traffic:
         self._runs += 1
         node, far = self._client, self._node
         words = ["connect", str(node.pfkey), str(CLIENT_PORT), node.public_address()]
-        words += [far.address, str(SERVER_PORT), far.public_address(), str(TLS_PORT)]
+        words += [self._name, "0"] if self._name else [far.address, str(SERVER_PORT)]
+        words += [far.public_address(), str(TLS_PORT)]
         words += [str(self._file), str(count), str(parallel), str(prefetch)]
         return Client(node.process(f"tls-client-{self._runs}", [program(), *words]), count)
 
@@ -165,10 +167,14 @@ class Sessions:
 
 
 class Both:
-    """A server and clients at each of two sites."""
+    """A server and clients at each of two sites. Each server registers as files-SITE."""
 
     def __init__(self, first: Site, second: Site, directory: Path) -> None:
-        self.ways = Traffic(first, second, directory), Traffic(second, first, directory)
+        self.names = f"files-{first.name}", f"files-{second.name}"
+        self.ways = (
+            Traffic(first, second, directory, self.names[1]),
+            Traffic(second, first, directory, self.names[0]),
+        )
 
     def start(self) -> None:
         for way in self.ways:

@@ -73,10 +73,12 @@ def test_the_whole_story(demo: Demo) -> None:
     told = demo.said()
     assert re.search(r"NA4 +1\.4\.0\.0/16 +16 QBB3 +18 +> 17 +a misprint: 9 \+ 8 = 17", told)
     assert re.search(r"QBB4 +1\.1\.0\.13 +9 QBB3 +10 +> 9\n", told)
-    assert "10 keys cross the area's border to Area 2" in told
+    assert '10 keys to "archive" in Area 2' in told
     for fault in ("Fault 1", "Fault 2", "Fault 3", "Load: a backup"):
         assert fault in told
-    assert re.search(rf"TLS 1.3 sessions, each with a key of its own, equal at both ends +{2 * SESSIONS + 3 * 40}\n", told)
+    assert re.search(
+        rf"TLS 1.3 sessions, each with a key of its own, equal at both ends +{2 * SESSIONS + 3 * 40}\n", told
+    )
     assert re.search(r"sessions that failed, requests that were refused +0\n", told)
     assert re.search(r"QBB1-QBB3 +1\.00 ", told), "what each hop spent"
     assert re.search(r"for a key, p99( +[0-9.]+ m?s){5}\n", told)

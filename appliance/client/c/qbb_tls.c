@@ -1,10 +1,10 @@
 /* TLS 1.3 sessions, each under a key of its own from the QKD network.
  *
- *     qbb-tls serve   SOCKET PORT ADDRESS TLS_PORT
+ *     qbb-tls serve   SOCKET PORT ADDRESS TLS_PORT [NAME]
  *     qbb-tls connect SOCKET PORT ADDRESS NODE REMOTE_PORT HOST TLS_PORT FILE SESSIONS PARALLEL PREFETCH
  *
- * SOCKET is the own node's pfkey.sock; PORT and ADDRESS are the application's in the QKD and in the public network. The
- * client asks its node for a key, the server asks its own node for the key that the client names: the key itself never
+ * SOCKET is the own node's pfkey.sock; PORT and ADDRESS are the application's in the QKD and in the public network. NODE
+ * is an address; or a NAME under which a server registered in the QKD network, and REMOTE_PORT 0. The client asks its node for a key, the server asks its own node for the key that the client names: the key itself never
  * travels between the two. It becomes the external PSK of RFC 8446 4.2.11, its ID the PSK identity; there are no
  * certificates, tickets or resumption, so a session without a QKD key cannot come about. With psk_dhe_ke the traffic
  * keys depend on an X25519 exchange too.
@@ -370,8 +370,10 @@ static int connect_all(uint16_t port, char **word)
     job.how = context(TLS_client_method());
     job.server = resolve(word[2], word[3]);
     job.left = atol(word[5]);
-    int error = qbb_client_connect(
-        keys, word[0], (uint16_t)atoi(word[1]), port, PSK_BYTES, (uint16_t)atoi(word[7]), &job.connection);
+    uint16_t remote_port = (uint16_t)atoi(word[1]), prefetch = (uint16_t)atoi(word[7]);
+    int error = remote_port
+        ? qbb_client_connect(keys, word[0], remote_port, port, PSK_BYTES, prefetch, &job.connection)
+        : qbb_client_connect_named(keys, word[0], port, PSK_BYTES, prefetch, &job.connection);
     if (error) {
         printf("refused %d %s\n", error, qbb_client_reason(keys));
         return 1;
@@ -395,10 +397,10 @@ static void harden(void)
 
 int main(int count, char **word)
 {
-    int serving = count == 6 && strcmp(word[1], "serve") == 0;
+    int serving = (count == 6 || count == 7) && strcmp(word[1], "serve") == 0;
     if (!serving && !(count == 13 && strcmp(word[1], "connect") == 0)) {
         fprintf(stderr,
-            "usage: %s serve SOCKET PORT ADDRESS TLS_PORT\n"
+            "usage: %s serve SOCKET PORT ADDRESS TLS_PORT [NAME]\n"
             "       %s connect SOCKET PORT ADDRESS NODE REMOTE_PORT HOST TLS_PORT FILE SESSIONS PARALLEL PREFETCH\n",
             word[0], word[0]);
         return 2;
@@ -410,7 +412,9 @@ int main(int count, char **word)
         return 1;
     }
     uint16_t port = (uint16_t)atoi(word[3]);
-    int error = qbb_client_register(keys, SADB_X_SATYPE_QBB_TLS, port, word[4]);
+    const char *name = serving && count == 7 ? word[6] : NULL;
+    int error = name ? qbb_client_register_named(keys, SADB_X_SATYPE_QBB_TLS, port, word[4], name)
+                     : qbb_client_register(keys, SADB_X_SATYPE_QBB_TLS, port, word[4]);
     if (error) {
         printf("refused %d %s\n", error, qbb_client_reason(keys));
         return 1;
