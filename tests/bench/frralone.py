@@ -20,6 +20,7 @@ from appliance.lab import Process, Run, design, namespaces, until
 from appliance.lab.model import LabFile, LabLink, LabNode
 from appliance.network.address import node_network
 from appliance.routing import frrconfig
+from appliance.services import frr
 from appliance.services.frr import RUN_FOLDER, USER, ZEBRA_SOCKET
 
 LIMIT_S = 120.0
@@ -132,6 +133,10 @@ class FrrAlone:
     def close(self) -> None:
         for folder in self._folders:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def version() -> str:
+    return "FRR {}.{} alone".format(*frr.check(RoutingConfig().frr))
 
 
 def wire_name(number: int) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 from appliance.client import Client, Connection, KeyServiceError
 from appliance.lab import until
-from tests.bench.frralone import frr_alone
+from tests.bench.frralone import frr_alone, version
 from tests.bench.gain import CORNERS, RATE, SQUARE
 from tests.bench.labs import Lab, lab
 from tests.bench.result import Quantity, Row, Sense, turns_of
@@ -123,6 +123,6 @@ def cut(quick: bool) -> Iterator[Row]:
         notes={"ms": [round(1e3 * seconds) for seconds in whole_s]},
     )
     pairs = [(1e3 * ours, 1e3 * theirs) for ours, theirs in zip(since_down_s, alone_s, strict=True)]
-    reference = "FRR alone: carrier lost to new route in the kernel"
+    reference = f"{version()}: carrier lost to new route in the kernel"
     more: dict[str, Any] = {"target": REROUTE_TARGET, "sense": Sense.AT_MOST}
     yield turns_of("link down to the next key by the other way", pairs, "ms", reference, **more)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.bench.frralone import frr_alone
+from tests.bench.frralone import frr_alone, version
 from tests.bench.labs import lab
 from tests.bench.result import Row, Sense, turns_of
 
@@ -41,7 +41,7 @@ def all_routes(quick: bool) -> Iterator[Row]:
             f"{nodes} nodes, {links} links: start to all routes",
             pairs,
             "s",
-            "FRR's daemons alone, on veth pairs: start to all routes",
+            f"{version()}, on veth pairs: start to all routes",
             target=TARGETS.get(nodes),
             sense=Sense.AT_MOST,
         )
