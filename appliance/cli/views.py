@@ -40,6 +40,8 @@ LINKS = [
     Column("STORED", lambda row: size(row.get("stored_bytes", 0)), right=True, spare=1),
     Column("KEY RATE", lambda row: rate(row.get("key_rate_bps")), right=True, spare=1),
     Column("LOAD", lambda row: percent(row.get("load")), right=True, spare=2),
+    Column("CRITICAL", lambda row: percent(row.get("load_critical")), right=True, spare=5),
+    Column("QUEUED", lambda row: text(row, "queued_packets"), right=True, spare=6),
     Column("DELIVERED", lambda row: size(row.get("delivered_key_bytes", 0)), right=True, spare=4),
     Column("ALARMS", _alarms, spare=3),
 ]
@@ -93,18 +95,19 @@ DEVICES = [
 
 def status(node: Node, screen: Screen, options: Namespace) -> int:
     """0 when every unit answers, else 1."""
-    units = ["dataplane", "keys", *(f"device-{d.name}" for link in node.config.links for d in link.devices)]
+    devices = [f"device-{d.name}" for link in node.config.links for d in link.devices]
+    units = ["dataplane", "keys", *(["routing"] if node.config.routed_links else []), *devices]
     answers = {unit: node.try_ask(unit, "status") for unit in units}
     silent = {unit: wrong for unit, (_, wrong) in answers.items() if wrong}
     found = {unit: answer for unit, (answer, _) in answers.items()}
 
     def people() -> None:
-        _print_node(screen, node, found["dataplane"], found["keys"])
+        _print_node(screen, node, found["dataplane"], found["keys"], found.get("routing"))
         screen.line()
         known = (found["dataplane"] or {}).get("links", [])
         _print_links(screen, known, "No links are known: the data plane is silent.")
         screen.line()
-        screen.table(DEVICES, [found[u] for u in units[2:] if found[u]], "No device answers.")
+        screen.table(DEVICES, [found[u] for u in devices if found[u]], "No device answers.")
         if silent:
             screen.line()
         for unit, wrong in silent.items():
@@ -114,14 +117,26 @@ def status(node: Node, screen: Screen, options: Namespace) -> int:
     return 1 if silent else 0
 
 
-def _print_node(screen: Screen, node: Node, plane: dict[str, Any] | None, keys: dict[str, Any] | None) -> None:
+def _print_node(
+    screen: Screen,
+    node: Node,
+    plane: dict[str, Any] | None,
+    keys: dict[str, Any] | None,
+    routing: dict[str, Any] | None,
+) -> None:
     facts = [("node", f"{node.config.name}, {node.config.address}")]
     if plane:
         facts.append(("data plane", f"up {age(plane['uptime_s'])}, keys in {plane['memory']}, tags by {plane['hash']}"))
     if keys:
         used = f"{keys.get('shelf_used', 0)} of {keys.get('shelf_keys', 0)} places taken"
         facts.append(("keys", f"up {age(keys.get('uptime_s', 0))}, {used}, source {keys.get('source', '-')}"))
+    if routing:
+        adjacent = f"{routing['adjacent']} of {len(routing['links'])} links adjacent"
+        registered = f"{routing['registrations']} applications registered in the network"
+        facts.append(("routing", f"{adjacent}, {routing['destinations']} routes, {registered}"))
     screen.facts(facts)
+    for cause in routing["causes"] if routing else ():
+        screen.line(cause, BAD)
 
 
 def links(node: Node, screen: Screen, options: Namespace) -> int:
@@ -140,8 +155,20 @@ def routes(node: Node, screen: Screen, options: Namespace) -> int:
     answer = node.ask("dataplane", "routes")
     loads = {link["name"]: link for link in node.ask("dataplane", "status")["links"]}
     rows = [row for route in answer["routes"] for row in _ways(route, loads)]
-    screen.answer(answer, lambda: screen.table(ROUTES, rows, "There are no routes."))
+
+    def people() -> None:
+        screen.table(ROUTES, rows, "There are no routes.")
+        screen.line(f"\nWhat finds all its links overloaded {_overload(answer)}.")
+
+    screen.answer(answer, people)
     return 0
+
+
+def _overload(answer: dict[str, Any]) -> str:
+    if answer["overload"] == "drop":
+        return "is dropped"
+    preferred = f"link {answer['default_link']} if that leads there, else by " if answer["default_link"] else ""
+    return f"is sent by {preferred}the first of them"
 
 
 def _ways(route: dict[str, Any], links: dict[str, dict[str, Any]]) -> list[Row]:

@@ -1,7 +1,7 @@
 """ICMP at a relay: what is told to the source of a dropped packet, and what others tell this node.
 
 The C thread leaves the clear part of dropped packets, so many a second and never of an ICMP packet (forward.c).
-Errors about packets of this node's own connections are counted; QKDTL finds out by its own time-outs.
+Errors about packets of this node's own connections are counted here; they go to QKDTL as well, by the ring.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ dataplane "status":
         "stored_bytes", "common_bytes", "pickup_bytes", "out_bytes", "in_bytes", "key_rate_bps",
         "log_records", "epoch", "devices": [{"name", "state", "qber", "rate_bps", "alarm": TEXT or null}],
         "counters": {drop reason: n}, "spent_bytes": {cause: n}, "delivered_key_bytes",
-        "load", "load_critical": L of equation 1 and L_cr, "carries_bps": what load 1 is}],
+        "load", "load_critical", "load_window": L of equation 1, L_cr and w, "carries_bps": what load 1 is,
+        "queued_packets", "queue_mark_packets"}],
      "network_drops": {reason: n}, "icmp": {"sent": n, "received": {kind: n}}}
 dataplane "routes": {"routes": [{"prefix", "local": here?, "ways": [{"link", "cost", "loop_free"}], best first}],
      "overload", "default_link"}.

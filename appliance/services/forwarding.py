@@ -115,6 +115,8 @@ class ForwardingUnit:
                 self._reports_sent += self._plane.originate(answer)
         elif punt.clear[PROTOCOL_AT] == PROTOCOL_ICMP:
             self._received.take(self._node.address, punt.clear)
+        else:
+            self._received.counts["other-protocol"] += 1  # OSPF has a channel of its own
 
     # --- for people --------------------------------------------------------------------------------------------------
 
@@ -124,6 +126,9 @@ class ForwardingUnit:
         return {
             "load": round(load.load, 4),
             "load_critical": load.critical,
+            "load_window": self._policies[unit.config.name].window,
+            "queued_packets": self._plane.stats(unit.index).queued,
+            "queue_mark_packets": self._policies[unit.config.name].queue_mark_packets,
             "carries_bps": round(64 * load.supply_words_s),
         }
 

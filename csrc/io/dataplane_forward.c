@@ -78,15 +78,18 @@ static void refuse(qbb_dataplane *dp, int link, uint8_t reason, const uint8_t *p
     qbb_plane_punt(dp, &head, packet, NULL);
 }
 
-/* For this node: key goes to the ring in the same pass that takes the pad off. */
+/* For this node: key goes to the ring in the same pass that takes the pad off. ICMP errors are for the transport too, which
+ * gives up a connection that cannot be; control code counts them. */
 static void deliver(qbb_dataplane *dp, int link, const uint8_t *packet, const qbb_delivery *d)
 {
-    if (packet[PROTOCOL_AT] == QBB_PROTOCOL_QKDTL) {
+    uint8_t protocol = packet[PROTOCOL_AT];
+    if (protocol == QBB_PROTOCOL_QKDTL || protocol == QBB_PROTOCOL_ICMP) {
         if (dp->rings != NULL && qbb_ring_put_padded(dp->rings, packet, d->length, d->clear, d->pad) == 0)
             dp->delivered = 1;
         else
             drop(dp, QBB_NET_RING_FULL);
-        return;
+        if (protocol == QBB_PROTOCOL_QKDTL)
+            return;
     }
     qbb_punt head = {.kind = QBB_PUNT_NETWORK, .priority = d->priority, .command = d->command, .link = (uint16_t)link,
         .channel = d->channel, .length = d->length, .clear = d->clear};

@@ -184,6 +184,8 @@ static void reports(void)
     qbb_punt punt = next_punt(r.planes[0]);
     CHECK(punt.kind == QBB_PUNT_NETWORK && punt.reason == 0 && punt.length == sizeof own);
     CHECK(memcmp(punt.bytes, own, sizeof own) == 0); /* no relay between: the TTL is whole */
+    CHECK_EQUAL(ring_receive(&r.ring_a, packet, &clear), sizeof own); /* the transport hears of it as well */
+    CHECK(clear == sizeof own && memcmp(packet, own, sizeof own) == 0);
     CHECK_EQUAL(qbb_dataplane_originate(r.planes[1], own, sizeof own - 1), 0);
     own[19] = 0x77; /* nowhere, and wrong now */
     CHECK_EQUAL(qbb_dataplane_originate(r.planes[1], own, sizeof own), 0);

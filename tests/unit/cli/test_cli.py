@@ -44,7 +44,8 @@ def rows(out: str) -> list[list[str]]:
 def test_routes_show_every_way_and_what_it_is_used_for(units: Units, qbb: Run) -> None:
     code, out, err = qbb("--config", units.config, "routes")
     assert (code, err) == (0, "")
-    assert rows(out)[1:] == [
+    assert out.splitlines()[-1] == "What finds all its links overloaded is dropped."
+    assert rows(out)[1:-1] == [
         ["1.1.0.1/32", "here", "-", "-", "-", "-"],
         ["1.1.0.9/32", "rome", "6", "best", "25.0", "%", "quarantine"],
         ["-", "paris", "10", "alternate", "25.0", "%", "up"],
@@ -65,6 +66,8 @@ def test_links_for_people(units: Units, qbb: Run) -> None:
         "KEY",
         "RATE",
         "LOAD",
+        "CRITICAL",
+        "QUEUED",
         "DELIVERED",
         "ALARMS",
     ]
@@ -79,6 +82,9 @@ def test_links_for_people(units: Units, qbb: Run) -> None:
         "kbit/s",
         "25.0",
         "%",
+        "90.0",
+        "%",
+        "2",
         "640",
         "B",
         "-",
@@ -162,6 +168,7 @@ def test_link_show(units: Units, qbb: Run) -> None:
     assert "device paris-1  connected, QBER 3.3 %, 1.2 kbit/s" in out
     assert "pad       10.0 KiB" in out
     assert "duplicate  3" in out
+    assert "25.0 % of 20.0 kbit/s" in out and "90.0 %, w 20.0" in out and "2 packets, mark 768" in out
     assert "lost" not in out
     assert "links are paris, rome" in qbb("--config", units.config, "link", "show", "oslo")[2]
 
