@@ -30,6 +30,7 @@ from appliance.transport.endpoint import Endpoint
 
 RETRY_DRAW_S = 0.1
 USUAL_KEY_BYTES = 32
+WARNING_S = 10.0  # for so long an ICMP error is worth telling
 _WHY = {
     transport.CloseReason.REFUSED: errno.ECONNREFUSED,
     transport.CloseReason.TIMEOUT: errno.ETIMEDOUT,
@@ -382,10 +383,18 @@ class Exchange:
 
     def _time_out(self, session: Session, now: float) -> None:
         while session.waiting and session.waiting[0].deadline_s <= now:
-            self.fail(session, session.waiting.popleft(), errno.ETIMEDOUT, "no key was confirmed in time")
+            reason = f"no key was confirmed in time{self._warning(session, now)}"
+            self.fail(session, session.waiting.popleft(), errno.ETIMEDOUT, reason)
         for request in [request for request in session.pending.values() if request.deadline_s <= now]:
             self._give_up(session, request, now)
             self.fail(session, request, errno.ETIMEDOUT, "the far end did not install the SA in time")
+
+    def _warning(self, session: Session, now: float) -> str:
+        """What the network said lately."""
+        connection = session.connection
+        if connection.warned_s is None or now - connection.warned_s > WARNING_S:
+            return ""
+        return f": the network says that node {connection.remote} cannot be reached"
 
     def deadline(self) -> float | None:
         """When tick is next needed."""

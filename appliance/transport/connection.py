@@ -73,6 +73,7 @@ class Connection:
         self._sending = Sending((tag & 0xFFFFFFFF) + 1, bucket)
         self._receiving = Receiving(0)
         self._close_wanted = False
+        self.warned_s: float | None = None  # when the network last said that nothing gets to the far end
         self.announced = active  # whether the owner knows of the connection, and so must learn of its end
         self._born_s = now
         self._syn_s: float | None = None  # when to send (again) our SYN or SYN|ACK

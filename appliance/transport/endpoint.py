@@ -204,12 +204,14 @@ class Endpoint:
         connection.begin_from(self._now, syn)
 
     def _receive_error(self, payload: bytes) -> None:
-        """An ICMP error: a hint that anybody on the way may give, so it ends nothing but a set-up."""
+        """An ICMP error: a hint that anybody on the way may give, so it ends nothing but a set-up; routes heal."""
         error = icmp.parse(payload)
         if error.source != self.address or error.protocol != network.PROTOCOL_QKDTL:
             raise RemoteProtocolError("icmp-unrelated")
         local_port, remote_port, sequence = struct.unpack("!HHI", error.quoted)
         connection = self._connections.get((local_port, error.destination, remote_port))
+        if connection is not None:
+            connection.warned_s = self._now
         if connection is None or not connection.unreachable(sequence):
             raise RemoteProtocolError("icmp-unheeded")
 

@@ -21,6 +21,7 @@ name = "paris"
 peer = "1.1.0.5"
 listen = "192.0.2.1:7301"
 remote = "192.0.2.2:7301"
+network = "1.1.128.0/30"
 
 [[link.device]]
 name = "paris-1"
@@ -89,6 +90,35 @@ ROUTES = {
     "default_link": None,
 }
 KEYS = {"node": "alice", "uptime_s": 60.0, "shelf_keys": 4096, "shelf_used": 5, "source": "kernel", "clients": 1}
+ROUTING = {
+    "links": [{"name": "paris"}],
+    "adjacent": 1,
+    "destinations": 3,
+    "registrations": 2,
+    "causes": ["OSPF finds no neighbour on link paris"],
+}
+NETWORK = {
+    "hold": True,
+    "routes": [
+        {"destination": "1.1.0.0/30", "kind": "network", "path": "intra-area", "area": "0.0.0.0", "cost": 1,
+         "local": True, "entries": []},
+        {"destination": "1.2.0.0/16", "kind": "network", "path": "inter-area", "area": "0.0.0.0", "cost": 7,
+         "local": False, "entries": [
+             {"link": "paris", "next_hop": "1.1.0.5", "path": "inter-area", "cost": 7, "best": True, "loop_free": True},
+             {"link": "rome", "next_hop": "1.1.0.9", "path": "inter-area", "cost": 9, "best": False, "loop_free": True},
+             {"link": "oslo", "next_hop": "1.1.0.13", "path": "inter-area", "cost": 30, "best": False,
+              "loop_free": False}]},
+        {"destination": "1.1.0.5", "kind": "node", "path": "intra-area", "area": "0.0.0.0", "cost": 6, "local": False,
+         "entries": [{"link": "paris", "next_hop": "1.1.0.5", "path": "intra-area", "cost": 6, "best": True,
+                      "loop_free": True}]},
+    ],
+}  # fmt: skip
+REGISTRATIONS = {
+    "registrations": [
+        {"name": "web", "address": "1.2.0.1", "port": 443, "kind": 240, "public": "192.0.2.7", "cost": 7},
+        {"name": "vpn", "address": "1.1.0.5", "port": 500, "kind": 3, "public": None, "cost": None},
+    ]
+}
 SESSION = {
     "local_port": 7000,
     "peer": "1.1.0.5",
@@ -135,6 +165,14 @@ class Units:
                 {"status": lambda _: DATAPLANE, "discard": self._discard, "routes": lambda _: ROUTES},
             ),
             "keys": self._serve("keys", {"status": lambda _: KEYS, "sessions": lambda _: {"sessions": [SESSION]}}),
+            "routing": self._serve(
+                "routing",
+                {
+                    "status": lambda _: ROUTING,
+                    "routes": lambda _: NETWORK,
+                    "registrations": lambda _: REGISTRATIONS,
+                },
+            ),
             "device-paris-1": self._serve("device-paris-1", {"status": lambda _: DEVICE}),
         }
         self._running = True

@@ -53,6 +53,40 @@ def test_routes_show_every_way_and_what_it_is_used_for(units: Units, qbb: Run) -
     ]
 
 
+def test_network_shows_every_link_and_its_use(units: Units, qbb: Run) -> None:
+    code, out, _ = qbb("--config", units.config, "network")
+    assert code == 0
+    table = rows(out)
+    assert table[1][0] == "1.1.0.0/30" and table[1][-1] == "local"
+    assert [(row[0], row[-3], row[-2], row[-1]) for row in table[2:5]] == [
+        ("1.2.0.0/16", "1.1.0.5", "7", "best"),
+        ("1.2.0.0/16", "1.1.0.9", "9", "alternate"),
+        ("1.2.0.0/16", "1.1.0.13", "30", "-"),
+    ]
+    assert "best paths only" in out and "no neighbour on link paris" in out
+    nodes = rows(qbb("--config", units.config, "network", "--nodes")[1])
+    assert [row[0] for row in nodes if row not in table] == ["1.1.0.5"]
+    assert json.loads(qbb("--config", units.config, "network", "--json")[1])["hold"] is True
+
+
+def test_registrations_for_people(units: Units, qbb: Run) -> None:
+    code, out, _ = qbb("--config", units.config, "registrations")
+    assert code == 0
+    assert rows(out)[1:] == [
+        ["vpn", "1.1.0.5", "500", "esp", "-", "unreachable"],
+        ["web", "1.2.0.1", "443", "tls", "192.0.2.7", "7"],
+    ]
+    assert len(json.loads(qbb("--config", units.config, "registrations", "--json")[1])["registrations"]) == 2
+
+
+def test_a_key_is_asked_for_by_name_or_by_address(units: Units, qbb: Run) -> None:
+    for words in ((), ("--name", "web", "--to", "1.1.0.5"), ("--to", "1.1.0.5"), ("--port", "5")):
+        code, _, err = qbb("--config", units.config, "key", *words)
+        assert code == 1 and "Give --name, or --to and --port" in err
+    code, _, err = qbb("--config", units.config, "key", "--to", "1.1.0.5", "--port", "70000")
+    assert code == 1 and "port 70000: a port is 1 to 65535" in err
+
+
 def test_links_for_people(units: Units, qbb: Run) -> None:
     code, out, err = qbb("--config", units.config, "links")
     assert (code, err) == (0, "")
@@ -119,6 +153,8 @@ def test_status_shows_all_units(units: Units, qbb: Run) -> None:
     assert "alice, 1.1.0.1" in out
     assert "up 2 h 5 min, keys in memfd_secret, tags by vpclmul" in out
     assert "5 of 4096 places taken, source kernel" in out
+    assert "1 of 1 links adjacent, 3 routes, 2 applications registered in the network" in out
+    assert "OSPF finds no neighbour on link paris" in out
     assert rows(out)[-1][:5] == ["paris-1", "paris", "exchanging", "15.1", "%"]
 
 
@@ -127,7 +163,7 @@ def test_status_without_units_says_what_to_do(tmp_path: Path, qbb: Run) -> None:
     config.write_text(CONFIGURATION.format(run=tmp_path))
     code, out, _ = qbb("--config", config, "status")
     assert code == 1
-    for unit in ("qbb-dataplane", "qbb-keys", "qbb-device@paris-1"):
+    for unit in ("qbb-dataplane", "qbb-keys", "qbb-routing", "qbb-device@paris-1"):
         assert f"{unit} does not answer at {tmp_path}/" in out
         assert f"Try: systemctl status {unit}" in out
     code, out, err = qbb("--config", config, "links")

@@ -13,10 +13,10 @@ from appliance.keys import peer
 from appliance.keys.core import KeysCore, Settings
 from appliance.keys.courier import Courier
 from appliance.keys.effects import Give, Send
-from appliance.keys.pfkey import Ext, MessageType, SaType, parse
+from appliance.keys.pfkey import Ext, Message, MessageType, SaType, parse
 from appliance.keys.policy import Credentials, Rule
 from appliance.keys.registry import Application
-from appliance.keys.sessions import Session
+from appliance.keys.sessions import Request, Session
 from appliance.native.shelf import KeySource, Shelf, StaleHandle
 from appliance.transport.endpoint import Endpoint
 from appliance.transport.events import KeysArrived
@@ -152,6 +152,23 @@ def test_keys_that_come_when_the_application_is_gone_are_wiped(side: Side, monke
     for handle in (first, late):
         with pytest.raises(StaleHandle):
             side.shelf.length(handle)
+
+
+def test_a_request_that_times_out_tells_what_the_network_said(side: Side) -> None:
+    side.tell(HELLO)
+    side.core.clients[1].wants_reason = True
+    reasons = []
+    for warned_s in (None, 5.0):
+        side.session.connection.warned_s = warned_s
+        side.session.waiting.append(Request(Message(MessageType.GETSPI, SaType.ESP, 1, 1), 36, 10.0))
+        side.core.take_effects()
+        side.core.exchange.tick(10.0)
+        (send,) = (effect for effect in side.core.take_effects() if isinstance(effect, Send))
+        reasons.append(parse(send.message).get(Ext.REASON).text)
+    assert reasons == [
+        "no key was confirmed in time",
+        "no key was confirmed in time: the network says that node 1.1.1.1 cannot be reached",
+    ]
 
 
 def test_garbage_from_the_peer_resets_the_connection(side: Side) -> None:

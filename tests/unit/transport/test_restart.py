@@ -242,6 +242,7 @@ def test_the_network_says_unreachable_while_setting_up() -> None:
     standing = opened()
     world.deliver(ONE, icmp.destination_unreachable(relay, standing.history[0][1], icmp.Unreachable.HOST), ())
     assert world.node(0).endpoint.dropped["icmp-unheeded"] == 1
+    assert standing.warned_s == world.now, "it goes on, but knows"
 
 
 def test_what_the_path_cannot_carry_is_refused() -> None:
