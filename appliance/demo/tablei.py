@@ -65,6 +65,8 @@ def wrong(routes: Routes) -> Iterator[str]:
             yield f"{row.name}: no route"
         elif found != row.right:
             yield f"{row.name}: {found} instead of {row.right}"
+        elif found and not all(entry["loop_free"] for entry in routes[row.destination]["entries"]):
+            yield f"{row.name}: a way that may loop"
 
 
 def table(routes: Routes) -> Table:

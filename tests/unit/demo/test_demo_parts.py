@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
 
+from appliance.client import KeyServiceError
 from appliance.demo import __main__ as demo
 from appliance.demo import report, tablei
 from appliance.demo.account import BY_ITSELF, FOR_KEYS, between, pads, per_byte
@@ -36,14 +40,13 @@ def printed(what: RenderableType, width: int = 80) -> str:
 
 
 def routes() -> dict[str, dict[str, Any]]:
-    """As the routing unit tells them when all is well."""
-    return {
-        row.destination: {
-            "local": not row.right,
-            "entries": [{"link": link, "cost": cost} for link, cost in row.right.items()],
-        }
-        for row in tablei.ROWS
-    }
+    """As the routing unit tells them when all is well; of its own network it knows ways round, which loop."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in tablei.ROWS:
+        costs = row.right or {tablei.BY_QBB2: 12, tablei.BY_QBB3: 16}
+        entries = [{"link": link, "cost": cost, "loop_free": bool(row.right)} for link, cost in costs.items()]
+        found[row.destination] = {"local": not row.right, "entries": entries}
+    return found
 
 
 def test_the_network_is_that_of_the_paper() -> None:
@@ -85,7 +88,8 @@ def test_wrong_and_missing_routes_are_told() -> None:
     del found["1.2.0.0/16"]
     found["1.1.0.5"]["entries"][0]["cost"] = 7
     found["1.5.0.0/16"]["entries"].pop()
-    assert [told.split(":")[0] for told in tablei.wrong(found)] == ["QBB2", "NA2", "NA5"]
+    found["1.1.0.9"]["entries"][0]["loop_free"] = False
+    assert [told.split(":")[0] for told in tablei.wrong(found)] == ["QBB2", "QBB3", "NA2", "NA5"]
     assert "none" in printed(tablei.table(found))
     assert len(list(tablei.wrong({}))) == len(tablei.ROWS)
 
@@ -171,3 +175,28 @@ def test_where_it_cannot_run_it_says_why(monkeypatch: pytest.MonkeyPatch, capsys
     assert "the demonstration cannot run: " in capsys.readouterr().err
     with pytest.raises(starting.CannotStart, match="needs root"):
         starting.check(file.parse(text()))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+@pytest.mark.parametrize(
+    ("wrong", "status"),
+    [
+        (AssertionError("waited in vain"), 1),
+        (KeyServiceError(13, "no key"), 1),
+        (starting.CannotStart("lab demo runs already"), 2),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_the_exit_status_says_how_it_ended(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wrong: BaseException, status: int
+) -> None:
+    @contextlib.contextmanager
+    def running(*arguments: object) -> Iterator[None]:
+        raise wrong
+        yield
+
+    monkeypatch.setattr("appliance.demo.square.running", running)
+    assert demo.main([]) == status
+    told = capsys.readouterr()
+    assert (f"NOT AS IT SHOULD BE: {wrong}" in told.out) == (status == 1)
+    assert (str(wrong) in told.err) == (status != 1)
