@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard csrc/core/*.[ch] csrc/io/*.[ch] appliance/client/c/*.[ch]) appliance/native/build.py setup.py pyproject.toml
 
-.PHONY: demo test check bench clean install fuzz endurance manual wheel deb
+.PHONY: demo test check bench clean install fuzz endurance manual wheel deb image image-check image-run
 
 demo: install ## the paper's Figure 18 in namespaces: routes by OSPF, TLS sessions keyed by QKD, faults
 	$(BIN)/python -m appliance.demo
@@ -37,6 +37,15 @@ wheel: install ## dist/*.whl: the Python package, for Python 3.11 and later
 
 deb: wheel ## dist/*.deb: for Debian 13 and later, out of the wheel and the units
 	$(BIN)/python packaging/deb/build.py --wheel dist/*.whl --out dist $(DEB_ARGS)
+
+image: install ## build/image/qbb_VERSION.raw: the bootable image, its bill of materials, its licences, its update
+	$(BIN)/python -m images $(IMAGE_ARGS)
+
+image-check: install ## builds the image twice, from nothing, and compares
+	$(BIN)/python -m images --check $(IMAGE_ARGS)
+
+image-run: image ## two appliances in virtual machines, joined by a network and a simulated fibre, to log in and look
+	$(BIN)/python -m images.run
 
 install: $(VENV)/.extension ## Debian packages, Python packages, the compiled extension
 

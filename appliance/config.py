@@ -7,14 +7,17 @@ from appliance.configuration.model import (
     ClientRule,
     DeviceConfig,
     ForwardingConfig,
+    InterfaceConfig,
     KeysConfig,
     LinkConfig,
     NodeConfig,
     RouteConfig,
     RoutingConfig,
+    SiteConfig,
 )
 from appliance.configuration.printer import show
 from appliance.configuration.reader import check_secrets, credential, load, parse, secret_path
+from appliance.configuration.sitevalues import Service
 from appliance.configuration.values import PortRange, SocketAddress
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "ConfigurationErrors",
     "DeviceConfig",
     "ForwardingConfig",
+    "InterfaceConfig",
     "KeysConfig",
     "LinkConfig",
     "NodeConfig",
@@ -29,6 +33,8 @@ __all__ = [
     "Problem",
     "RouteConfig",
     "RoutingConfig",
+    "Service",
+    "SiteConfig",
     "SocketAddress",
     "check_secrets",
     "credential",

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from appliance.cli.commands import COMMANDS, Argument, Command
-from appliance.configuration.schema import REQUIRED, TABLES, Derived, Setting, Table
+from appliance.configuration.schema import TABLES
+from appliance.configuration.table import REQUIRED, Derived, Setting, Table
 from appliance.services import journal
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface
 from pathlib import Path
 
+from appliance.configuration.sitevalues import Service
 from appliance.configuration.values import PortRange, SocketAddress
 
 BACKBONE = IPv4Address("0.0.0.0")
@@ -126,6 +127,31 @@ class KeysConfig:
 
 
 @dataclass(frozen=True)
+class InterfaceConfig:
+    """A network interface of the appliance's machine, found by device or mac."""
+
+    name: str
+    device: str | None
+    mac: str | None
+    addresses: tuple[IPv4Interface | IPv6Interface, ...]
+    gateway: IPv4Address | IPv6Address | None
+    dns: tuple[IPv4Address | IPv6Address, ...]
+    dhcp: bool
+
+
+@dataclass(frozen=True)
+class SiteConfig:
+    """The machine, where it runs the appliance's image."""
+
+    machine: str | None = None  # None: any
+    ssh_keys: tuple[str, ...] = ()
+    time_servers: tuple[str, ...] = ()
+    let_in: tuple[Service, ...] = ()
+    update: str | None = None
+    interfaces: tuple[InterfaceConfig, ...] = ()
+
+
+@dataclass(frozen=True)
 class NodeConfig:
     """One node. `source` is the file it was read from, empty when it was none."""
 
@@ -139,6 +165,7 @@ class NodeConfig:
     keys: KeysConfig
     source: str = ""
     routing: RoutingConfig = field(default_factory=RoutingConfig)
+    site: SiteConfig = field(default_factory=SiteConfig)
 
     @property
     def routed_links(self) -> list[LinkConfig]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from appliance.configuration import schema
 from appliance.configuration.model import NodeConfig
-from appliance.configuration.schema import Table
+from appliance.configuration.table import Table
 
 
 def _settings(value: Any, table: Table) -> Iterator[str]:

@@ -18,13 +18,15 @@ from appliance.configuration.model import (
     ClientRule,
     DeviceConfig,
     ForwardingConfig,
+    InterfaceConfig,
     KeysConfig,
     LinkConfig,
     NodeConfig,
     RouteConfig,
     RoutingConfig,
+    SiteConfig,
 )
-from appliance.configuration.schema import REQUIRED, Derived, Setting, Table
+from appliance.configuration.table import REQUIRED, Derived, Setting, Table
 from appliance.configuration.values import shorten
 from appliance.network.address import node_network
 
@@ -36,6 +38,8 @@ BUILDERS: dict[str, type[Any]] = {
     "routing": RoutingConfig,
     "client": ClientRule,
     "keys": KeysConfig,
+    "interface": InterfaceConfig,
+    "site": SiteConfig,
 }
 MISSING = object()
 CREDSTORE = Path("/etc/credstore")  # see systemd.exec(5), ImportCredential=
@@ -153,6 +157,8 @@ def _across(read: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[tu
             yield f"{label}.peer", f"{link.peer} is this node", "the neighbour's node address is wanted"
     if len(links) == len(raw_tables(document, "link")):
         yield from _routed(read)
+    if read["site"] is not None:
+        yield from _interfaces(read["site"].interfaces)
     names = [link.get("name") for link in raw_tables(document, "link")]
     listed = ", ".join(str(name) for name in names)
     default = read["forwarding"].default_link if read["forwarding"] is not None else None
@@ -161,6 +167,13 @@ def _across(read: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[tu
     for position, route in enumerate(raw_tables(document, "route"), 1):
         if isinstance(route.get("link"), str) and route["link"] not in names:
             yield f"route number {position}", f"there is no link {shorten(route['link'])}", f"links are {listed}"
+
+
+def _interfaces(interfaces: tuple[InterfaceConfig, ...]) -> Iterator[tuple[str, str, str]]:
+    labelled = [(f'site.interface "{own.name}"', own) for own in interfaces]
+    yield from duplicates((label, f"name {own.name}") for label, own in labelled)
+    yield from duplicates((label, f"interface {own.device or own.mac}") for label, own in labelled)
+    yield from duplicates((label, f"address {address.ip}") for label, own in labelled for address in own.addresses)
 
 
 def _routed(read: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -207,6 +220,7 @@ def parse(text: str, source: str = "") -> NodeConfig:
         routes=read["route"],
         routing=read["routing"],
         keys=read["keys"],
+        site=read["site"],
         source=source,
     )
 

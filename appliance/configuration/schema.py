@@ -1,61 +1,22 @@
 """The schema of node.toml: a row per setting. The parser, `qbb check`, the printed configuration and the
 manual page qbb-node.toml(5) are all made from these rows.
-
-A default of REQUIRED means that the setting must be given, None that it may be left out. A Derived is
-computed from the table's other settings. A table's `rules` are what no single row can say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from appliance.configuration import values as v
+from appliance.configuration.siteschema import SITE
+from appliance.configuration.table import REQUIRED, Derived, Rule, Setting, Table
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 CHUNK_LOW, CHUNK_HIGH = 4 * KIB, MIB
 CHUNK_SECONDS = 4
-
-REQUIRED = object()
-
-
-@dataclass(frozen=True)
-class Derived:
-    """A default that follows from other settings of the table; `words` say how, for the manual."""
-
-    words: str
-    compute: Callable[[Mapping[str, Any]], Any]
-
-
-@dataclass(frozen=True)
-class Setting:
-    name: str
-    kind: v.Kind
-    default: Any
-    help: str
-    unit: str = ""  # of the value in Python and of a bare number
-    secret: bool = False  # names a file with a secret: 0600, never printed itself
-
-
-Rule = Callable[[Mapping[str, Any]], Iterator[tuple[str, str, str]]]  # (setting, what is wrong, what is right)
-
-
-@dataclass(frozen=True)
-class Table:
-    """`field` is the name in the dataclass of the table above; `many` tables are written [[name]]."""
-
-    name: str
-    field: str
-    many: bool
-    help: str
-    settings: tuple[Setting, ...]
-    tables: tuple[Table, ...] = ()
-    rules: tuple[Rule, ...] = ()
-    needed: bool = False  # of many, at least one
 
 
 def chunk_for_rate(key_rate_bps: int) -> int:
@@ -308,4 +269,4 @@ ROUTING = Table(
     rules=(_increasing("hello_interval_s", "dead_interval_s"),),
 )  # fmt: skip
 
-TABLES = (NODE, LINK, FORWARDING, ROUTE, ROUTING, KEYS)
+TABLES = (NODE, LINK, FORWARDING, ROUTE, ROUTING, KEYS, SITE)

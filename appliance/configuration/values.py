@@ -284,6 +284,12 @@ def _parse_fibre(value: object) -> str:
     raise WrongValue(f"{shorten(value)} is neither unix: nor tcp:")
 
 
+def _parse_boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise WrongValue(f"{shorten(value)} is neither true nor false")
+    return value
+
+
 def _parse_mode(value: object) -> int:
     if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value, re.ASCII):
         raise WrongValue(f"{shorten(value)} is not a file mode")
@@ -336,6 +342,7 @@ socket_address = Kind("socket", 'host:port such as "192.0.2.1:7301" is wanted', 
 path = Kind("path", 'an absolute path such as "/var/lib/qbb" is wanted', _parse_path, quote)
 fibre = Kind("fibre", '"unix:/path" or "tcp:host:port" is wanted', _parse_fibre, quote)
 mode = Kind("mode", 'a file mode such as "0660" is wanted', _parse_mode, lambda value: quote(f"{value:04o}"))
+boolean = Kind("boolean", "true or false is wanted", _parse_boolean, lambda value: str(value).lower())
 port_range = Kind("port range", "", _parse_port_range, lambda value: quote(value))
 pattern = Kind("pattern", "", _parse_pattern, quote)
 names = several(pattern, 'a list of names such as ["web", "vpn-*"] is wanted')

@@ -11,7 +11,7 @@ from typing import Any
 
 from appliance.configuration import values as v
 from appliance.configuration.errors import WrongValue
-from appliance.configuration.schema import REQUIRED, Setting, Table
+from appliance.configuration.table import REQUIRED, Setting, Table
 from appliance.lab.generators import GENERATORS
 
 LONGEST_NAME = 24  # of a node or link: unix sockets' paths have 107 characters

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from appliance import config
-from appliance.configuration.schema import TABLES, Table, chunk_for_rate
+from appliance.configuration.schema import TABLES, chunk_for_rate
+from appliance.configuration.table import Table
 
 WHOLE = """\
 [node]
@@ -62,6 +63,25 @@ applications = ["esp"]
 [forwarding]
 overload = "drop"
 default_link = "rome"
+
+[site]
+machine = "4c4c4544-0042-3510-8052-c7c04f4e4d32"
+ssh_keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGpMI8YkZ1 anna"]
+time_servers = ["ntp.example.org", "192.0.2.123"]
+let_in = ["esp", "udp/500"]
+update = "https://updates.example.org/qbb/"
+
+[[site.interface]]
+name = "uplink"
+mac = "52-54-00-AB-CD-EF"
+addresses = ["192.0.2.1/24", "2001:db8::1/64"]
+gateway = "192.0.2.254"
+dns = ["192.0.2.53"]
+
+[[site.interface]]
+name = "lan"
+device = "enp2s0"
+dhcp = true
 """
 
 
@@ -91,6 +111,35 @@ def test_values_arrive_with_their_types_and_units() -> None:
     assert (node.forwarding.overload, node.forwarding.default_link) == ("drop", "rome")
     assert (rome.load_window, rome.load_critical, rome.queue_mark_packets) == (20.0, 0.9, 768)
     assert node.control_socket("device-paris-1") == Path("/run/qbb/device-paris-1.control")
+
+
+def test_the_machine_of_the_image_is_described() -> None:
+    site = config.parse(WHOLE).site
+    uplink, lan = site.interfaces
+    assert uplink.mac == "52:54:00:ab:cd:ef"
+    assert [str(address) for address in uplink.addresses] == ["192.0.2.1/24", "2001:db8::1/64"]
+    assert (lan.device, lan.dhcp, lan.addresses) == ("enp2s0", True, ())
+    assert site.let_in == (config.Service("esp"), config.Service("udp", 500))
+    assert config.parse(WHOLE[: WHOLE.index("[site]")]).site == config.SiteConfig()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('device = "enp2s0"', "", "either device or mac is wanted"),
+        ("dhcp = true", 'dhcp = true\naddresses = ["192.0.2.2/24"]', "either is wanted"),
+        ('gateway = "192.0.2.254"', 'gateway = "192.0.3.254"', "192.0.3.254 is in none of the networks"),
+        ('"192.0.2.1/24"', '"192.0.2.1"', "not an address with the length of its network's prefix"),
+        ('"ssh-ed25519 AAAA', '"ssh-ed25519', "is not a public SSH key"),
+        ('"udp/500"', '"udp/70000"', "is not a service"),
+        ('"https://', '"http://', "is not an address of updates"),
+        ('name = "lan"', 'name = "uplink"', "name uplink is taken already"),
+        ('"52-54-00-AB-CD-EF"', '"52-54"', "is not a hardware address"),
+    ],
+)
+def test_what_is_wrong_with_the_machine_is_named(old: str, new: str, words: str) -> None:
+    assert old in WHOLE
+    assert words in problems(WHOLE.replace(old, new))[0]
 
 
 def test_defaults_follow_the_rate() -> None:

@@ -1,0 +1,209 @@
+"""The status screen on an appliance's console: unit appliance-console@TTY, one for each terminal. Also `qbb console`.
+
+It stands in the place of a login prompt, since there is nobody who has a password. Keys: n types in a node file, s a
+secret, u answers a question for the recovery key, l logs in (where the owner of the machine allows it by a credential),
+r puts the recovery key away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+import tty
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute
+from rich.console import Console
+
+from appliance.cli import consoleview
+from appliance.cli.consoleview import Seen
+from appliance.services import control
+from appliance.site import report
+from appliance.site.identity import identity
+from appliance.site.intake import SECRETS
+
+RUNTIME = Path("/run/qbb")
+INTERVAL_S = 5.0
+PATIENCE_S = 0.5
+READ_S = 2.0  # what an action said last stands so long
+WIDTH = 80  # of a terminal that does not say
+CLEAR = "\x1b[H\x1b[2J"
+STAYS = "QBB_CONSOLE"  # set by the unit: nothing ends it
+NAME = re.compile(r"[a-z0-9-]{1,32}")
+RECOVERY_KEY = report.FOLDER / "recovery-key"
+QUESTIONS = Path("/run/systemd/ask-password")
+CLOCK = Path("/run/systemd/timesync/synchronized")
+RELEASE = Path("/usr/lib/os-release")
+END = "."
+
+
+def look() -> Seen:
+    plane, monitor = _ask("dataplane"), _ask("monitor")
+    return Seen(
+        release=_release(),
+        machine=str(identity()),
+        addresses=_addresses(),
+        report=report.read(),
+        links=plane["links"] if plane else None,
+        health=monitor["health"] if monitor else "",
+        alarms=monitor["alarms"] if monitor else (),
+        clock_right=CLOCK.exists(),
+        starting=_says("systemctl", "is-system-running") == "starting",
+        recovery_key=_text(RECOVERY_KEY),
+        questions=[_question(path) for path in sorted(QUESTIONS.glob("ask.*"))] if QUESTIONS.is_dir() else (),
+        failed=[line.split()[0] for line in _says("systemctl", "--failed", "--plain", "--no-legend").splitlines()],
+    )
+
+
+def _ask(unit: str) -> Any:
+    with contextlib.suppress(control.NoAnswer, control.Refused):
+        return control.ask(RUNTIME / f"{unit}.control", "status", timeout_s=PATIENCE_S)
+    return None
+
+
+def _release() -> str:
+    lines = dict(line.split("=", 1) for line in _text(RELEASE).splitlines() if "=" in line)
+    return lines.get("IMAGE_VERSION", lines.get("PRETTY_NAME", "")).strip('"')
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _question(path: Path) -> str:
+    lines = dict(line.split("=", 1) for line in _text(path).splitlines() if "=" in line)
+    return lines.get("Message", "A password is wanted")
+
+
+def _says(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _addresses() -> list[tuple[str, bool, list[str]]]:
+    with IPRoute() as netlink:
+        listed: dict[int, list[str]] = {}
+        for row in netlink.get_addr():
+            if row["scope"] == 0:
+                listed.setdefault(row["index"], []).append(f"{row.get_attr('IFA_ADDRESS')}/{row['prefixlen']}")
+        return [
+            (link.get_attr("IFLA_IFNAME"), bool(link.get_attr("IFLA_CARRIER")), listed.get(link["index"], []))
+            for link in netlink.get_links()
+            if link["ifi_type"] == 1 and link.get_attr("IFLA_LINKINFO") is None
+        ]
+
+
+def show(console: Console, shown: str) -> str:
+    """Draws it when it is not what stands there. What stands there now."""
+    with console.capture() as capture:
+        console.print(consoleview.frame(look(), console.width))
+    text = capture.get()
+    if text != shown:
+        sys.stdout.write(CLEAR + text)
+        sys.stdout.flush()
+    return text
+
+
+def key(wait_s: float) -> str:
+    """One that was pressed, or nothing."""
+    stdin = sys.stdin.fileno()
+    before = termios.tcgetattr(stdin)
+    tty.setcbreak(stdin)
+    try:
+        return os.read(stdin, 1).decode(errors="replace") if select.select([stdin], [], [], wait_s)[0] else ""
+    finally:
+        termios.tcsetattr(stdin, termios.TCSADRAIN, before)
+
+
+def type_node() -> None:
+    print(f"{CLEAR}Type or paste the node file. A line with a single {END} ends it.")
+    lines = []
+    for line in sys.stdin:
+        if line.strip() == END:
+            break
+        lines.append(line)
+    with tempfile.TemporaryDirectory(dir=report.FOLDER) as folder:
+        (Path(folder) / "node.toml").write_text("".join(lines))
+        _take_in(folder)
+
+
+def type_secret() -> None:
+    """Its bytes go from the terminal to the file through base64(1) and are not seen here."""
+    print(f"{CLEAR}Name of the link: ", end="", flush=True)
+    link = sys.stdin.readline().strip()
+    if not NAME.fullmatch(link):
+        print("That is no link's name.")
+        return
+    print("Paste the secret, as base64 wrote it (base64 SECRET-FILE at the other machine). An empty line ends it.")
+    with tempfile.TemporaryDirectory(dir=report.FOLDER) as folder:
+        command = f"sed '/^$/q' | base64 --decode > {SECRETS}{link}"
+        stdin = sys.stdin.fileno()
+        before = termios.tcgetattr(stdin)
+        hidden = termios.tcgetattr(stdin)
+        hidden[3] &= ~termios.ECHO
+        termios.tcsetattr(stdin, termios.TCSADRAIN, hidden)
+        try:
+            decoded = subprocess.run(["sh", "-c", command], cwd=folder, check=False).returncode
+        finally:
+            termios.tcsetattr(stdin, termios.TCSADRAIN, before)
+        if decoded:
+            print("That was not base64. Nothing was taken.")
+        else:
+            _take_in(folder)
+
+
+def _take_in(folder: str) -> None:
+    subprocess.run([sys.executable, "-I", "-m", "appliance.services.site", "--from", folder], check=False)
+    subprocess.run(["systemctl", "start", "--no-block", "qbb-node.service"], check=False)
+
+
+def log_in() -> None:
+    print(CLEAR, end="", flush=True)
+    subprocess.run(["login", "-p", "root"], check=False)
+
+
+def unlock() -> None:
+    print(CLEAR, end="", flush=True)
+    subprocess.run(["systemd-tty-ask-password-agent", "--query"], check=False)
+
+
+def put_away() -> None:
+    RECOVERY_KEY.unlink(missing_ok=True)
+
+
+ACTIONS = {"n": type_node, "s": type_secret, "l": log_in, "u": unlock, "r": put_away}
+
+
+def main() -> int:
+    if not sys.stdin.isatty() or not sys.stdout.isatty():
+        print("the console wants a terminal", file=sys.stderr)
+        return 1
+    width = os.get_terminal_size(sys.stdout.fileno()).columns or WIDTH
+    console = Console(
+        width=width, force_terminal=True, color_system="standard", highlight=False, emoji=False, markup=False
+    )
+    shown = ""
+    while True:
+        shown = show(console, shown)
+        pressed = key(INTERVAL_S)
+        if pressed in ("q", "\x03") and os.environ.get(STAYS) is None:
+            return 0
+        if (act := ACTIONS.get(pressed)) is not None:
+            with contextlib.suppress(KeyboardInterrupt, OSError):
+                act()
+                time.sleep(READ_S if act is not put_away else 0)
+            shown = ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""The unit appliance-site of the appliance's image: takes in the node file, and sets up the machine as its [site] says.
+
+    python -m appliance.services.site [--from FOLDER]
+
+It runs at each boot before the network, and again for each folder with something to take in. What is wrong goes to the
+journal and to the console; it never fails: a machine without a good node file is to be reachable at its console.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from appliance.config import NodeConfig
+from appliance.services import journal, notify
+from appliance.site import firewall, network, updates
+from appliance.site.identity import identity
+from appliance.site.intake import Kept, missing_secrets, standing, take_in
+from appliance.site.report import FOLDER, Report
+
+RUN = Path("/run/systemd")
+STATE = Path("/var")
+SYSTEM_CREDENTIALS = Path("/run/credentials/@system")
+TPM = Path("/dev/tpmrm0")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="appliance-site", description="Sets up an appliance's machine by its node file."
+    )
+    parser.add_argument(
+        "--from", dest="offered", type=Path, help="folder with what is to be taken in", metavar="FOLDER"
+    )
+    offered: Path | None = parser.parse_args().offered
+    if offered is None and (credentials := os.environ.get("CREDENTIALS_DIRECTORY")):
+        offered = Path(credentials)
+    FOLDER.mkdir(mode=0o755, exist_ok=True)
+    report, kept, machine = Report(), Kept(), identity()
+    if not os.path.ismount(STATE):
+        _no_state(report)
+    taken = take_in(offered, kept, machine, report) if offered is not None and offered.is_dir() else None
+    node = taken or standing(kept, machine, report)
+    if node is not None:
+        report.node = node.name
+        for link in missing_secrets(node, kept, (SYSTEM_CREDENTIALS,)):
+            report.trouble(
+                f'link "{link}" has no secret',
+                f"Offer qbb.link.{link}, made by qbb link secret, on a memory stick with the label QBB-NODE or typed "
+                "here (key s)",
+            )
+    set_up(node, report)
+    report.write()
+    for trouble in report.troubles:
+        journal.write("configuration-refused", f"{trouble.what}. {trouble.remedy}.")
+    notify.ready(f"node {report.node}" if report.node else "no node file")
+    return 0
+
+
+def _no_state(report: Report) -> None:
+    if not TPM.exists():
+        report.trouble(
+            "There is no TPM, and what the node keeps is under a TPM's key",
+            "Switch on the TPM 2.0 in the firmware, then start again",
+        )
+    else:
+        report.trouble(
+            "/var is not open: the TPM refuses, as after a change of firmware keys, board or disk, or the disk fails",
+            "Give the recovery key (key u); then bind it to this TPM: see the README",
+        )
+
+
+def set_up(node: NodeConfig | None, report: Report) -> None:
+    """Address, firewall, time, SSH. What fails is told."""
+    for step in (_hostname, _firewall, _network, _time, _updates, _ssh):
+        try:
+            step(node)
+        except (OSError, subprocess.CalledProcessError) as error:
+            said = (error.stderr or "").strip() if isinstance(error, subprocess.CalledProcessError) else ""
+            name = step.__name__.lstrip("_")
+            report.trouble(f"{name} could not be set up: {said or error}", "See journalctl -u appliance-site")
+
+
+def _hostname(node: NodeConfig | None) -> None:
+    if node is not None:
+        socket.sethostname(node.name)
+
+
+def _firewall(node: NodeConfig | None) -> None:
+    _run("nft", "-f", "-", text=firewall.rules(node))
+
+
+def _network(node: NodeConfig | None) -> None:
+    folder = RUN / "network"
+    folder.mkdir(exist_ok=True)
+    wanted = network.files(node.site) if node is not None else {}
+    for old in folder.glob("50-*.network"):
+        if old.name not in wanted:
+            old.unlink()
+    for name, text in wanted.items():
+        (folder / name).write_text(text)
+    (FOLDER / "resolv.conf").write_text(network.resolver(node.site) if node is not None else "")
+    _reload("systemd-networkd.service", "networkctl", "reload")
+
+
+def _updates(node: NodeConfig | None) -> None:
+    folder = Path("/run/sysupdate.d")
+    folder.mkdir(exist_ok=True)
+    url = node.site.update if node is not None else None
+    for name, text in updates.transfers(url or "file:///nowhere").items():
+        if url is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            (folder / name).write_text(text)
+
+
+def _time(node: NodeConfig | None) -> None:
+    folder = RUN / "timesyncd.conf.d"
+    folder.mkdir(exist_ok=True)
+    if node is not None:
+        (folder / "50-site.conf").write_text(network.time(node.site))
+    _reload("systemd-timesyncd.service", "systemctl", "restart", "systemd-timesyncd.service")
+
+
+def _ssh(node: NodeConfig | None) -> None:
+    keys = FOLDER / "authorized_keys"
+    if node is not None and node.site.ssh_keys:
+        keys.write_text("".join(f"{key}\n" for key in node.site.ssh_keys))
+        _run("systemctl", "start", "--no-block", "ssh.service")
+    else:
+        keys.unlink(missing_ok=True)
+        _run("systemctl", "stop", "--no-block", "ssh.service")
+
+
+def _reload(unit: str, *words: str) -> None:
+    """Only what runs already; at boot it reads the files when it starts."""
+    if subprocess.run(["systemctl", "--quiet", "is-active", unit], check=False).returncode == 0:
+        _run(*words)
+
+
+def _run(*words: str, text: str | None = None) -> None:
+    subprocess.run(words, input=text, text=True, check=True, capture_output=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

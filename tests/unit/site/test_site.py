@@ -1,0 +1,167 @@
+"""What follows from the table [site]: files for networkd and timesyncd, the firewall's rules, what is taken in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance import config
+from appliance.config import NodeConfig
+from appliance.native import linksecret
+from appliance.site import firewall, network
+from appliance.site import report as reports
+from appliance.site.identity import Identity, identity
+from appliance.site.intake import Kept, missing_secrets, standing, take_in
+from appliance.site.report import Report
+
+TEXT = """
+[node]
+name = "paris"
+address = "1.1.1.1"
+
+[[link]]
+name = "vienna"
+peer = "1.1.1.2"
+listen = "192.0.2.1:7301"
+remote = "192.0.2.2:7301"
+
+[[link]]
+name = "rome"
+peer = "1.1.1.3"
+listen = "0.0.0.0:7302"
+remote = "rome.example.org:7302"
+channel = "tcp"
+
+[site]
+machine = "AB-12"
+ssh_keys = ["ssh-ed25519 AAAAC3Nz anna"]
+time_servers = ["192.0.2.123"]
+let_in = ["esp", "udp/500", "icmp"]
+
+[[site.interface]]
+name = "uplink"
+mac = "52:54:00:12:34:56"
+addresses = ["192.0.2.1/24"]
+gateway = "192.0.2.254"
+dns = ["192.0.2.53"]
+
+[[site.interface]]
+name = "lan"
+device = "enp2s0"
+dhcp = true
+"""
+HERE = Identity("4c4c4544-0042", "ab-12")
+
+
+@pytest.fixture
+def node() -> NodeConfig:
+    return config.parse(TEXT)
+
+
+def test_an_interface_is_found_by_address_or_name(node: NodeConfig) -> None:
+    files = network.files(node.site)
+    assert sorted(files) == ["50-lan.network", "50-uplink.network"]
+    uplink = files["50-uplink.network"].splitlines()
+    assert {"MACAddress=52:54:00:12:34:56", "DHCP=no", "Address=192.0.2.1/24", "Gateway=192.0.2.254"} <= set(uplink)
+    assert {"Name=enp2s0", "DHCP=yes"} <= set(files["50-lan.network"].splitlines())
+    assert network.resolver(node.site) == "nameserver 192.0.2.53\n"
+    assert "NTP=192.0.2.123\n" in network.time(node.site)
+
+
+def test_only_what_is_named_comes_in(node: NodeConfig) -> None:
+    rules = firewall.rules(node)
+    assert 'ip saddr 192.0.2.2 udp dport 7301 accept comment "link vienna"' in rules
+    assert 'tcp dport 7302 accept comment "link rome"' in rules
+    assert "ip saddr rome" not in rules  # nobody asks a name server for a rule
+    for line in (firewall.SSH, firewall.DHCP, "meta l4proto esp accept", "udp dport 500 accept"):
+        assert line in rules
+    bare = firewall.rules(None)
+    assert "policy drop" in bare
+    assert "dport" not in bare
+
+
+def test_the_firmware_tells_which_machine_it_is(tmp_path: Path) -> None:
+    (tmp_path / "product_uuid").write_text("4C4C4544-0042\n")
+    found = identity(tmp_path)
+    assert found == Identity("4C4C4544-0042", "")
+    assert found.is_called("4c4c4544-0042")
+    assert not found.is_called("")
+
+
+class Intake:
+    def __init__(self, folder: Path) -> None:
+        self.offered, self.kept = folder / "offered", Kept(folder / "kept")
+        self.offered.mkdir()
+
+    def take(self, machine: Identity = HERE) -> tuple[NodeConfig | None, list[str]]:
+        report = Report()
+        return take_in(self.offered, self.kept, machine, report), [trouble.what for trouble in report.troubles]
+
+
+@pytest.fixture
+def intake(tmp_path: Path) -> Intake:
+    return Intake(tmp_path)
+
+
+def test_a_good_node_file_is_kept(intake: Intake) -> None:
+    (intake.offered / "qbb.node").write_text(TEXT)
+    taken, troubles = intake.take()
+    assert taken is not None
+    assert (taken.name, troubles) == ("paris", [])
+    assert intake.kept.node.read_text() == TEXT
+    assert standing(intake.kept, HERE, Report()) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "machine", "words"),
+    [
+        (TEXT.replace('"192.0.2.1:7301"', "7301"), HERE, 'link "vienna".listen'),
+        ("no TOML", HERE, "not TOML"),
+        (TEXT, Identity("4c4c4544-0043", "AB-13"), "is for another machine, AB-12; this one is 4c4c4544-0043"),
+        ("#" * (1 << 20) + TEXT, HERE, "longer than a node file can be"),
+    ],
+)
+def test_a_wrong_one_never_replaces_a_good_one(intake: Intake, text: str, machine: Identity, words: str) -> None:
+    (intake.offered / "node.toml").write_text(TEXT)
+    intake.take()
+    (intake.offered / "node.toml").write_text(text)
+    taken, troubles = intake.take(machine)
+    assert taken is None
+    assert words in troubles[0]
+    assert intake.kept.node.read_text() == TEXT
+
+
+def test_no_node_file_says_how_to_give_one(intake: Intake) -> None:
+    report = Report()
+    assert standing(intake.kept, HERE, report) is None
+    assert "QBB-NODE" in report.troubles[0].remedy
+
+
+def test_a_link_secret_is_kept_and_others_are_refused(intake: Intake, node: NodeConfig) -> None:
+    linksecret.make(intake.offered / "qbb.link.vienna", 4096)
+    (intake.offered / "qbb.link.rome").write_bytes(bytes(100))
+    (intake.offered / "qbb.link.rome").chmod(0o600)
+    _, troubles = intake.take()
+    assert len(troubles) == 1
+    assert "qbb.link.rome (100 bytes) cannot be a link's secret" in troubles[0]
+    kept = intake.kept.secrets / "qbb.link.vienna"
+    assert kept.read_bytes() == (intake.offered / "qbb.link.vienna").read_bytes()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert list(missing_secrets(node, intake.kept, ())) == ["rome"]
+
+
+def test_what_cannot_be_written_is_told(intake: Intake) -> None:
+    intake.kept.folder.write_text("in the way")
+    (intake.offered / "node.toml").write_text(TEXT)
+    taken, troubles = intake.take()
+    assert taken is not None  # the machine is set up by it all the same
+    assert "could not be written" in troubles[0]
+
+
+def test_the_report_is_read_back(tmp_path: Path) -> None:
+    report = Report("paris", "/run/credentials")
+    report.trouble("this", "do that")
+    report.write(tmp_path / "report.json")
+    assert reports.read(tmp_path / "report.json") == report
+    assert reports.read(tmp_path / "none") is None
