@@ -64,7 +64,11 @@ class Tun:
             raise OSError(error.errno, f"interface {name}: {error.strerror}") from None
 
     def set_carrier(self, on: bool) -> None:
+        """The kernel tells of lost carriers once a second, for all interfaces together, so of the second link that a
+        cable takes with it a second late; unless somebody asks for the interface (since Linux 6.8)."""
         fcntl.ioctl(self.fd, TUNSETCARRIER, struct.pack("I", on))
+        with contextlib.suppress(OSError), self._netlink() as (netlink, index):
+            netlink.link("get", index=index)
 
     def read(self, most_bytes: int) -> bytes | None:
         """One packet that the kernel sends, None when there is none."""

@@ -17,7 +17,7 @@ from appliance.lab import file, record
 from appliance.lab.model import LabFile
 from appliance.services.control import ask
 
-UP_S = 240.0
+UP_S = 150.0
 COMMAND = [sys.executable, "-m", "appliance.cli.main", "lab"]
 
 

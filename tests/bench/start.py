@@ -23,7 +23,7 @@ link_kind = "fibre"
 
 [[kind]]
 name = "fibre"
-key_rate = "400 kbit/s"
+key_rate = "100 kbit/s"
 """
 TARGETS = {20: 8.0, 50: 8.0}
 
