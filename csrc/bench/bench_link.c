@@ -73,10 +73,11 @@ static void drain(qbb_link *from, qbb_link *to)
         qbb_link_receive(to, now_ns, packet, length, &delivery);
 }
 
-typedef struct { double seal, open, hop, acknowledge; } times; /* seconds, sums */
+/* Seconds, of each batch: a batch that another program interrupted is only one of many, and the median passes over it. */
+typedef struct { double seal[BATCHES], open[BATCHES], hop[BATCHES], acknowledge[BATCHES], aes[BATCHES]; } times;
 
 /* One batch through the row, `clear` of `length` payload bytes unpadded, on a device channel (any payload goes). */
-static void batch(times *t, const uint8_t *payload, size_t length, size_t clear)
+static void batch(times *t, int b, const uint8_t *payload, size_t length, size_t clear)
 {
     static qbb_delivery delivery;
     double start = seconds_now();
@@ -84,7 +85,7 @@ static void batch(times *t, const uint8_t *payload, size_t length, size_t clear)
         qbb_link_submit(source, 16, QBB_COMMAND_DATA, 3, 1, payload, length, clear, NULL);
         sealed_length[i] = qbb_link_poll(source, now_ns, sealed[i]);
     }
-    t->seal += seconds_now() - start;
+    t->seal[b] = seconds_now() - start;
 
     start = seconds_now();
     for (int i = 0; i < BATCH; i++) {
@@ -93,17 +94,17 @@ static void batch(times *t, const uint8_t *payload, size_t length, size_t clear)
             delivery.pad);
         hopped_length[i] = qbb_link_poll(relay_b, now_ns, hopped[i]);
     }
-    t->hop += seconds_now() - start;
+    t->hop[b] = seconds_now() - start;
 
     start = seconds_now();
     for (int i = 0; i < BATCH; i++)
         if (qbb_link_receive(sink, now_ns, hopped[i], hopped_length[i], &delivery) != QBB_DELIVER)
             abort();
-    t->open += seconds_now() - start;
+    t->open[b] = seconds_now() - start;
 
     start = seconds_now();
     drain(sink, relay_b);
-    t->acknowledge += seconds_now() - start;
+    t->acknowledge[b] = seconds_now() - start;
     drain(relay_a, source);
     now_ns += 1000;
 }
@@ -182,17 +183,17 @@ static void measure(size_t length, size_t padded)
     static uint8_t payload[QBB_PAYLOAD_MAX];
     double seal[REPETITIONS], open[REPETITIONS], hop[REPETITIONS], ack[REPETITIONS], aes[REPETITIONS], ratio[REPETITIONS];
     for (int r = 0; r < REPETITIONS; r++) {
-        times t = {0};
-        double other = 0;
+        static times t;
         for (int b = 0; b < BATCHES; b++) {
             load_all();
-            batch(&t, payload, length, length - padded);
-            other += gcm_batch(length);
+            batch(&t, b, payload, length, length - padded);
+            t.aes[b] = gcm_batch(length);
         }
-        seal[r] = t.seal, open[r] = t.open, hop[r] = t.hop, ack[r] = t.acknowledge, aes[r] = other;
-        ratio[r] = other / t.hop;
+        seal[r] = median(t.seal, BATCHES), open[r] = median(t.open, BATCHES), hop[r] = median(t.hop, BATCHES);
+        ack[r] = median(t.acknowledge, BATCHES), aes[r] = median(t.aes, BATCHES);
+        ratio[r] = aes[r] / hop[r];
     }
-    double ns = 1e-9 * BATCH * BATCHES;
+    double ns = 1e-9 * BATCH;
     report("seal_ns", length, padded, seal, ns);
     report("open_ns", length, padded, open, ns);
     report("hop_ns", length, padded, hop, ns);

@@ -190,7 +190,7 @@ class Crowd:
 
 def load_aware(quick: bool) -> Iterator[Row]:
     """Keys between opposite corners of a saturated square: by both ways, against the shortest alone."""
-    turns, turn_s, drain_s = (2, 2.0, 1.0) if quick else (7, 15.0, 25.0)
+    turns, turn_s, drain_s = (2, 2.0, 1.0) if quick else (5, 15.0, 25.0)
     with contextlib.ExitStack() as stack:
         spread, shortest = (stack.enter_context(lab(SQUARE.replace("ROUTING", kind))) for kind in ("ospf", "static"))
         aware, plain = (stack.enter_context(Crowd(made)) for made in (spread, shortest))
