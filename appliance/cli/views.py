@@ -75,6 +75,7 @@ SESSIONS = [
     Column("STATE", lambda row: text(row, "state")),
     Column("DELIVERED", lambda row: text(row, "keys_delivered"), right=True, spare=1),
     Column("CONFIRMED", lambda row: text(row, "keys_confirmed"), right=True, spare=3),
+    Column("PRIORITY", lambda row: text(row, "priority"), right=True, spare=5),
     Column("STOCK", lambda row: text(row, "stock"), right=True, spare=2),
     Column("CLIENT", lambda row: text(row, "client"), spare=4),
 ]
@@ -135,6 +136,8 @@ def _print_node(
         registered = f"{routing['registrations']} applications registered in the network"
         facts.append(("routing", f"{adjacent}, {routing['destinations']} routes, {registered}"))
     screen.facts(facts)
+    if routing and keys and not keys.get("registry", {}).get("connected", True):
+        screen.line("qbb-keys has no connection to qbb-routing: no application is known by its name", BAD)
     for cause in routing["causes"] if routing else ():
         screen.line(cause, BAD)
 

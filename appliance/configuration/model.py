@@ -105,6 +105,7 @@ class ClientRule:
     ports: tuple[PortRange, ...]
     applications: tuple[str, ...]  # "esp", "tls"
     names: tuple[str, ...]  # patterns of what it may register
+    priority: int  # highest that it may ask for
     keys_per_s: float
     burst_keys: int
     stock_keys: int

@@ -17,6 +17,7 @@ from appliance.configuration.table import REQUIRED, Derived, Rule, Setting, Tabl
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 CHUNK_LOW, CHUNK_HIGH = 4 * KIB, MIB
 CHUNK_SECONDS = 4
+TRAFFIC_PRIORITY_MAX = 5  # 6 and 7 are those of routing and control
 
 
 def chunk_for_rate(key_rate_bps: int) -> int:
@@ -196,6 +197,8 @@ CLIENT = Table(
         Setting("names", v.names, ("*",),
                 "Names in the network that it may register, with the wildcards of shells (* ? [a-z]). A name is not "
                 "reserved: whoever may register it can be connected to by it."),
+        Setting("priority", v.integer(0, TRAFFIC_PRIORITY_MAX), 0,
+                "Highest priority that it may ask for. In the queues of links, keys of a higher one go first."),
         Setting("keys_per_s", v.fraction(0.001, 1e6), 100.0, "Average rate of keys.", "1/s"),
         Setting("burst_keys", v.integer(1, 1 << 20), 256, "Keys that may be asked for at once."),
         Setting("stock_keys", v.integer(0, 1 << 16), 256, "Undelivered keys that may be kept for it."),

@@ -167,6 +167,9 @@ class KeysCore:
             raise Refused(
                 errno.EDQUOT, f"rule {client.quota.rule.name!r} allows {client.quota.rule.stock_keys} in stock"
             )
+        if asked.priority > client.quota.rule.priority:
+            right = f"priorities up to {client.quota.rule.priority}, not {asked.priority}"
+            raise Refused(errno.EACCES, f"rule {client.quota.rule.name!r} allows {right}")
         if asked.id:
             session = self._session(client, message)
             self._change(session, length, asked.prefetch, now)
@@ -197,7 +200,7 @@ class KeysCore:
         asked, node = message.get(Ext.CONNECTION), place.node
         length = self._length(asked.key_bytes or USUAL_KEY_BYTES)
         self._check_path(node)
-        qos = Qos(asked.rate_bps, asked.burst_bits or Qos().burst_bits)
+        qos = Qos(asked.rate_bps, asked.burst_bits or Qos().burst_bits, priority=asked.priority)
         client.quota.take_connection()
         try:
             connection = self._endpoint.connect(now, 0, node, place.port, qos, client.quota.rule.held_keys)

@@ -295,7 +295,7 @@ class Exchange:
         peer_port = session.peer.port if session.peer else connection.remote_port
         return pfkey.Connection(
             session.id, int(connection.remote), session.application.port, peer_port, session.key_bytes,
-            session.prefetch, qos.rate_bps, qos.burst_bits,
+            session.prefetch, qos.rate_bps, qos.burst_bits, qos.priority,
         )  # fmt: skip
 
     # The end of a connection ---------------------------------------------------------------------------------------

@@ -158,6 +158,7 @@ class Connection(NamedTuple):
     prefetch: int = 0  # keys kept ready, at this end
     rate_bps: int = 0
     burst_bits: int = 0
+    priority: int = 0  # in the queues of all nodes on the way
 
 
 Value: TypeAlias = (
@@ -225,7 +226,8 @@ LAYOUTS: Mapping[int, Layout] = {
             ("prefetch", "H"),
             ("rate_bps", "I"),
             ("burst_bits", "I"),
-            ("reserved", "4x"),
+            ("priority", "B"),
+            ("reserved", "3x"),
         ),
         network=(1,),
     ),

@@ -39,6 +39,7 @@ class Rule:
     stock_keys: int = 256
     connections: int = 64
     names: tuple[str, ...] = ("*",)
+    priority: int = 0  # the highest that it may ask for
 
     @property
     def held_keys(self) -> int:

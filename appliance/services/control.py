@@ -34,7 +34,7 @@ monitor "status": {"node", "address", "health": "good"|"degraded"|"critical", "u
 keys "status": {"node", "uptime_s", "shelf_keys", "shelf_used", "source", "clients", "applications": [...],
     "registry": {"connected": to the routing unit?, "announced": n}, "associations", "audit_records", "dropped"}.
 keys "sessions": {"sessions": [{"local_port", "peer", "peer_port", "state", "keys_delivered",
-    "keys_confirmed", "stock", "client"}]}.
+    "keys_confirmed", "stock", "client", "priority"}]}.
 """
 
 from __future__ import annotations

@@ -55,6 +55,7 @@ def rules_of(clients: Sequence[configuration.ClientRule]) -> tuple[Rule, ...]:
             rule.stock_keys,
             rule.connections,
             rule.names,
+            rule.priority,
         )
         for rule in clients
     )
@@ -267,6 +268,7 @@ class KeysService:
             "id": session.id,
             "local_port": session.application.port,
             "peer": str(connection.remote),
+            "priority": connection.qos.priority,
             "peer_port": session.peer.port if session.peer else connection.remote_port,
             "state": state,
             "keys_delivered": session.delivered,

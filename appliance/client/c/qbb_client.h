@@ -58,7 +58,8 @@ struct qbb_connection {
     uint16_t qbb_connection_prefetch;
     uint32_t qbb_connection_rate_bps;
     uint32_t qbb_connection_burst_bits;
-    uint32_t qbb_connection_reserved;
+    uint8_t qbb_connection_priority; /* in the queues of all nodes on the way, 0 to 5 */
+    uint8_t qbb_connection_reserved[3];
 } __attribute__((packed));
 /* sizeof(struct qbb_connection) == 32 */
 

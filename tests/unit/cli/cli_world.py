@@ -127,6 +127,7 @@ SESSION = {
     "keys_delivered": 12,
     "keys_confirmed": 12,
     "stock": 3,
+    "priority": 2,
     "client": "charon",
 }
 DEVICE = {

@@ -180,7 +180,7 @@ def test_store_sessions_and_devices(units: Units, qbb: Run) -> None:
     expected = "paris ready 3.0 MiB 4.0 KiB 2.0 MiB 64.0 KiB 63.5 KiB 15.0 KiB 77 70"
     assert " ".join(store[1]) == expected
     sessions = rows(qbb("--config", units.config, "sessions")[1])
-    assert " ".join(sessions[1]) == "7000 1.1.0.5 7001 open 12 12 3 charon"
+    assert " ".join(sessions[1]) == "7000 1.1.0.5 7001 open 12 12 2 3 charon"
     devices = rows(qbb("--config", units.config, "device")[1])
     assert devices[1][:4] == ["paris-1", "paris", "exchanging", "15.1"]
     one = qbb("--config", units.config, "device", "paris-1")[1]

@@ -48,6 +48,10 @@ class Node:
         wanted = pfkey.Connection(0, node, 50000, port)
         self._ask(MessageType.ACQUIRE, now, TLS, (Ext.CONNECTION, wanted), (Ext.NAME, pfkey.Name(0, name)))
 
+    def connect_by_address(self, priority: int) -> None:
+        wanted = pfkey.Connection(0, int(NEAR), 50000, 443, priority=priority)
+        self._ask(MessageType.ACQUIRE, 0.0, TLS, (Ext.CONNECTION, wanted))
+
     def effects(self, now: float = 0.0) -> list[object]:
         self.core.settle(now)
         return list(self.core.take_effects())
@@ -206,3 +210,15 @@ def test_by_name_or_by_address_but_not_both(node: Node) -> None:
         node.connect(name, 0.0, there, port)
         number, reason = node.refusal()
         assert number == errno.EINVAL and "by name, or by node and port" in reason
+
+
+def test_a_priority_that_the_rule_allows_is_in_every_packet() -> None:
+    node = Node(Rule("fast", priority=3))
+    node.register(50000)
+    node.effects()
+    node.connect_by_address(4)
+    assert node.refusal() == (errno.EACCES, "rule 'fast' allows priorities up to 3, not 4")
+    node.connect_by_address(3)
+    (packet,) = (going.clear for going in node.core.outgoing())
+    assert packet[1] >> 5 == 3, "the precedence bits, by which each node queues"
+    node.shelf.close()

@@ -40,7 +40,7 @@ VALUES = {
     Ext.KEY_ID: st.builds(pfkey.KeyId, U32, st.binary(min_size=16, max_size=16)),
     Ext.REASON: st.builds(pfkey.Reason, U16, st.text("abc äß", max_size=60)),
     Ext.NAME: st.builds(pfkey.Name, U16, st.text("abc äß", max_size=64)),
-    Ext.CONNECTION: st.builds(pfkey.Connection, U32, U32, U16, U16, U16, U16, U32, U32),
+    Ext.CONNECTION: st.builds(pfkey.Connection, U32, U32, U16, U16, U16, U16, U32, U32, U8),
 }
 MESSAGES = st.builds(
     Message, U8, U8, U32, U32, U8, st.fixed_dictionaries({}, optional={int(n): value for n, value in VALUES.items()})
