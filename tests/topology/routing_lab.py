@@ -24,7 +24,7 @@ from appliance.routing.port import Assembly, TableEntry
 from appliance.services import control
 from appliance.services.runtime import Loop
 
-PATIENCE_S = 40.0
+PATIENCE_S = 90.0
 
 
 @dataclass
@@ -219,9 +219,11 @@ class Lab:
             namespaces.remove(self.namespace(name))
             shutil.rmtree(Path("/run/frr") / self.namespace(name), ignore_errors=True)
 
-    def start(self, name: str, unit: str) -> None:
+    def start(self, name: str, unit: str, code: str = "") -> None:
+        """The unit, or other code in its place."""
         config = str(self.folder(name) / "node.toml")
-        command = [sys.executable, "-m", f"appliance.services.{unit}", "--config", config]
+        program = ["-c", code] if code else ["-m", f"appliance.services.{unit}"]
+        command = [sys.executable, *program, "--config", config]
         with (self.folder(name) / f"{unit}.log").open("ab") as log:
             self._processes[name, unit] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
@@ -278,7 +280,7 @@ class Lab:
     @contextlib.contextmanager
     def registry(self, name: str) -> Iterator[Registry]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-            connection.settimeout(5)
+            connection.settimeout(60)
             connection.connect(str(self.folder(name) / "registry.sock"))
             yield Registry(connection)
 
