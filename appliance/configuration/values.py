@@ -325,7 +325,7 @@ def several(of: Kind, expects: str) -> Kind:
     def show(values: tuple[Any, ...]) -> str:
         return f"[{', '.join(of.show(item) for item in values)}]"
 
-    return Kind(f"list of {of.word}s", expects, parse, show)
+    return Kind(f"list of {of.word}{'es' if of.word.endswith('s') else 's'}", expects, parse, show)
 
 
 name = Kind("name", "lower-case letters, digits and hyphens are wanted, 32 at most", _parse_name, quote)
