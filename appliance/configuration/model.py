@@ -89,6 +89,7 @@ class RoutingConfig:
     hello_interval_s: int = 10
     dead_interval_s: int = 40
     hold_s: float = 2.0
+    damping_half_life_s: float = 15.0
     namespace: str | None = None  # None: where the units are started
     frr: Path = Path("/usr/lib/frr")
 

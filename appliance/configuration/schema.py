@@ -263,6 +263,9 @@ ROUTING = Table(
         Setting("hold_s", v.duration(0, 3600), 2.0,
                 "For so long after a change of the network only best paths are used: the nodes learn of it one after "
                 "the other.", "s"),
+        Setting("damping_half_life_s", v.duration(0, 3600), 15.0,
+                "A link that went down three times in such a time is told to OSPF as down until it kept up for one or "
+                "two more; its neighbour is reached by it nevertheless. 0: links that flap are not damped.", "s"),
         Setting("namespace", v.namespace, None,
                 "Network namespace that qbb-routing and qbb-frr enter, made when it is not there; when left out, they "
                 "stay where they are started. Nothing but loopback and the links' TUNs may be in it: FRR's API is open "

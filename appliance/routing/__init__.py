@@ -5,6 +5,7 @@
     spf.py            the graph of an area and its shortest-path trees, one per outgoing interface
     table.py          the extended routing table: every link for every destination, and which of them cannot loop
     cost.py           a link's cost out of its key rate and stored key, damped
+    damping.py        links that flap
     registrations.py  applications of the whole network, several to an opaque LSA
     frrconfig.py      the text that zebra and ospfd read; names of interfaces and addresses of links
     ospfapi.py        messages of ospfd's API, and the conversation with it

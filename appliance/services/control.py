@@ -22,8 +22,8 @@ dataplane "discard" link=NAME: the operator discards a quarantined store; {"disc
     the store is not quarantined.
 device "status": the dictionary of appliance.services.device.Service.status.
 routing "status": {"node", "address", "role", "areas", "data_plane", "ospf", "causes": [TEXT], "links": [{"name",
-    "interface", "area", "address", "far", "cost", "usable"}], "adjacent", "destinations", "nodes", "registrations",
-    "own_registrations", "hold", "settling", "table_version", "computed", "dropped": {reason: n}}
+    "interface", "area", "address", "far", "cost", "usable", "damped"}], "adjacent", "destinations", "nodes",
+    "registrations", "own_registrations", "hold", "settling", "table_version", "computed", "dropped": {reason: n}}
 routing "routes": {"hold", "routes": [{"destination", "kind": "network"|"node", "path": "intra-area"|"inter-area",
     "area", "cost", "local", "entries": [{"link", "next_hop", "path", "cost", "best", "loop_free"}]}]}
 routing "registrations": {"registrations": [{"name", "address", "port", "kind", "public", "cost"}]}; cost null when the

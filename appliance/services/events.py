@@ -398,6 +398,14 @@ _TABLE = (
         "Its key rate or stored key changed by half and stayed so.",
     ),
     (
+        "link-flaps",
+        "79979c8aa8b34e8da386550e4aa9d916",
+        Severity.WARNING,
+        "A link goes down and up again and again",
+        "OSPF has it down until it kept up for a while (routing.damping_half_life_s), so that routes do not follow "
+        "each turn. Look for the cause at the link's journal entries.",
+    ),
+    (
         "machine-restored",
         "d9ecdb1f00cc44439c31878c67c4701e",
         Severity.ALERT,

@@ -8,12 +8,14 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 from appliance.config import NodeConfig
 from appliance.network.address import LINK_PREFIX_BITS
 from appliance.routing import frrconfig, gate, vty
 from appliance.routing.cost import DerivedCost
+from appliance.routing.damping import Damping
 from appliance.routing.lsa import mask_of
 from appliance.routing.port import LinkState
 from appliance.services import frr, journal, ospfclient
@@ -35,7 +37,9 @@ class RoutedLinks:
         self._vty = frr.vty_socket(node)
         self.vty_cause = ""
         self.dropped: Counter[str] = Counter()
-        self.states: dict[str, LinkState] = {}  # as the data plane last said
+        self.states: dict[str, LinkState] = {}  # as the data plane last said; what flaps is down
+        half_life_s = node.routing.damping_half_life_s
+        self._damping = {one.link: Damping(half_life_s) for one in settings.interfaces}
         self._usable_since_s: dict[str, float] = {}
         self._by_index: dict[int, frrconfig.Interface] = {}
         derived = {link.name for link in node.routed_links if not isinstance(link.cost, int)}
@@ -84,8 +88,11 @@ class RoutedLinks:
     # --- what the data plane says of the links -----------------------------------------------------------------------
 
     def update(self, states: list[LinkState]) -> None:
-        known = {state.name: state for state in states}
+        """Comes at each change, and every few seconds."""
         now = self._loop.now()
+        known = {state.name: self._damped(now, state) for state in states}
+        for link in self._damping.keys() - known.keys():
+            self._damping[link].update(now, False)
         changed = []
         for one in self._settings.interfaces:
             state = known.get(one.link)
@@ -104,6 +111,16 @@ class RoutedLinks:
         self._by_index = {known[one.link].index: one for one in self._settings.interfaces if one.link in known}
         if changed:
             self._tell(changed)
+
+    def _damped(self, now: float, state: LinkState) -> LinkState:
+        damping = self._damping.get(state.name)
+        if damping is None:
+            return state
+        held = damping.held
+        usable = damping.update(now, state.usable)
+        if damping.held and not held:
+            journal.write("link-flaps", f"link {state.name} goes down and up: OSPF has it down", link=state.name)
+        return replace(state, usable=usable)
 
     def all_down(self) -> None:
         self.update([])
@@ -175,6 +192,7 @@ class RoutedLinks:
                     "far": str(one.far),
                     "cost": derived.advertised if derived is not None else one.cost,
                     "usable": state is not None and state.usable,
+                    "damped": self._damping[one.link].held,
                 }
             )
         return shown

@@ -177,7 +177,7 @@ class Lab:
             f'[node]\nname = "{self.namespace(name)}"\naddress = "{node.address}"',
             f'state_directory = "{self.folder(name)}/state"\nruntime_directory = "{self.folder(name)}"',
             f'[routing]\nrole = "{node.role}"\narea = "{node.area}"\nhello_interval_s = {self._hello_s}',
-            f'hold_s = {self._hold_s}\nnamespace = "{self.namespace(name)}"',
+            f'hold_s = {self._hold_s}\ndamping_half_life_s = 0\nnamespace = "{self.namespace(name)}"',
         ]
         for number, link in enumerate(node.links):
             cost = json.dumps(link.cost)
