@@ -115,6 +115,7 @@ void qbb_link_begin(qbb_link *link, uint64_t epoch, const uint8_t out_half[QBB_S
     load_hash_key(link->in_hash, in_half);
     load_starter(&link->out, out_half);
     load_starter(&link->in.buf, in_half);
+    qbb_wipe_registers();
     link->running = 1;
 }
 

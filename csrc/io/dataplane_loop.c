@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "dataplane_internal.h"
+#include "wipe.h"
 
 #define EVENTS_MAX (QBB_LINKS_MAX + 2)
 /* If a link says that it has something to send now, and then gives nothing, it is asked again only after so long. */
@@ -158,6 +159,8 @@ static int wait_for(qbb_dataplane *dp, struct epoll_event *events, uint64_t unti
     uint64_t now_ns = until_ns == NEVER ? 0 : qbb_plane_clock_ns();
     uint64_t left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
     struct timespec left = {.tv_sec = (time_t)(left_ns / 1000000000), .tv_nsec = (long)(left_ns % 1000000000)};
+    if (until_ns != 0)
+        qbb_wipe_registers();
     return epoll_pwait2(dp->epoll_fd, events, EVENTS_MAX, until_ns == NEVER ? NULL : &left, NULL);
 }
 

@@ -152,6 +152,7 @@ void qbb_keymem_unmap(void *memory, size_t length, int mirrored)
         return;
     length = whole_pages(length);
     qbb_wipe(memory, length);
+    qbb_wipe_registers();
     munmap(memory, mirrored ? 2 * length : length);
 }
 

@@ -14,6 +14,7 @@
 #include "fingerprint.h"
 #include "hmac.h"
 #include "keymem.h"
+#include "wipe.h"
 
 #define BYTES 100000
 
@@ -57,6 +58,37 @@ static void hardening(void)
         _exit(qbb_process_harden() == 0 ? 0 : 1);
     CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
+
+#ifdef __x86_64__
+__attribute__((target("avx512f"))) static void high_registers(void)
+{
+    uint8_t secret[64], found[64];
+    memset(secret, 0x5a, sizeof secret);
+    __asm__ __volatile__("vmovdqu64 %0, %%zmm21" : : "m"(secret) : "xmm21");
+    qbb_wipe_registers();
+    __asm__ __volatile__("vmovdqu64 %%zmm21, %0" : "=m"(found));
+    for (size_t i = 0; i < sizeof found; i++)
+        CHECK_EQUAL(found[i], 0);
+}
+
+static void registers(void)
+{
+    uint8_t secret[16], found[16];
+    memset(secret, 0x5a, sizeof secret);
+    __asm__ __volatile__("movdqu %0, %%xmm5" : : "m"(secret) : "xmm5");
+    qbb_wipe_registers();
+    __asm__ __volatile__("movdqu %%xmm5, %0" : "=m"(found));
+    for (size_t i = 0; i < sizeof found; i++)
+        CHECK_EQUAL(found[i], 0);
+    if (__builtin_cpu_supports("avx512f"))
+        high_registers();
+}
+#else
+static void registers(void)
+{
+    qbb_wipe_registers();
+}
+#endif
 
 static int entries(int directory)
 {
@@ -176,6 +208,7 @@ int main(void)
     mirrored_memory_is_one();
     shared_memory_cannot_be_cut_off();
     hardening();
+    registers();
     blocks(directory);
     accepting(directory);
     appending(directory);
