@@ -10,6 +10,7 @@ run folder is /run/frr/NAME, by the name of the namespace, else of the node.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -17,6 +18,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from appliance.config import LinkConfig, NodeConfig
 from appliance.routing import cost, frrconfig
@@ -107,6 +110,17 @@ def command(node: NodeConfig, program: str) -> list[str]:
     return [*common, "-a"] if program == "ospfd" else common
 
 
+def end_left(node: NodeConfig) -> list[str]:
+    """Ends daemons that live on though their unit was killed; returns which. Two of a kind would both be this node."""
+    commands = [command(node, program) for program in PROGRAMS]
+    left = [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] in commands]
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, STOP_WAIT_S)
+    return sorted(Path(process.info["cmdline"][0]).name for process in left)
+
+
 class Daemons:
     """zebra and ospfd as children. Raises Missing, OSError."""
 
@@ -117,6 +131,8 @@ class Daemons:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._pidfds: dict[str, int] = {}
         self._stopping = False
+        if left := end_left(node):
+            journal.write("frr-ended", f"ended {' and '.join(left)}, which an earlier unit had left", status="left")
         prepare(node, PROGRAMS)
 
     def start(self) -> None:
