@@ -15,15 +15,26 @@ SERVER_PORT, CLIENT_PORT = 6000, 5000
 class Talk:
     """A connection from paris to vienna."""
 
-    def __init__(self, network: Network, prefetch: int = 0, port: int = CLIENT_PORT, timeout_s: float = 20.0) -> None:
+    def __init__(
+        self,
+        network: Network,
+        prefetch: int = 0,
+        port: int = CLIENT_PORT,
+        timeout_s: float = 20.0,
+        server_port: int = SERVER_PORT,
+    ) -> None:
         paris, vienna = network.node("paris"), network.node("vienna")
         self.server: Client = vienna.client(timeout_s)
         self.client: Client = paris.client(timeout_s)
-        self.server.register(SERVER_PORT, vienna.public_address())
-        self.client.register(port, paris.public_address())
-        self.connection: Connection = self.client.connect(
-            vienna.address, SERVER_PORT, local_port=port, prefetch=prefetch
-        )
+        try:
+            self.server.register(server_port, vienna.public_address())
+            self.client.register(port, paris.public_address())
+            self.connection: Connection = self.client.connect(
+                vienna.address, server_port, local_port=port, prefetch=prefetch
+            )
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> Self:
         return self
