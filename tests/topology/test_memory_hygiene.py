@@ -20,9 +20,8 @@ import pytest
 
 from appliance.lab import Network, Process, Run, pair
 from appliance.lab.waiting import until
-from appliance.native import keymem
 
-from . import memory, without_secret_memory
+from . import memory
 from .talk import Talk
 
 PATTERN = os.urandom(64)
@@ -36,15 +35,11 @@ CRASHES = (signal.SIGABRT, signal.SIGSEGV)
 WITH_CORES = 'ulimit -c unlimited && cd "$0" && TMPDIR="$0" exec "$@"'
 
 
-# What the kernel may give: memory that it cannot see itself, and, where that is missing, locked memory.
-KINDS = {"memfd_secret": [], "mlock": [sys.executable, without_secret_memory.__file__]}
-
-
-def let_core(process: Process, kind: str) -> Path:
+def let_core(process: Process) -> Path:
     """Has the program started so that a crash leaves a core; returns where."""
     folder = process.log.with_suffix(".cwd")
     folder.mkdir()
-    process.command = ["sh", "-c", WITH_CORES, str(folder), *KINDS[kind], *process.command]
+    process.command = ["sh", "-c", WITH_CORES, str(folder), *process.command]
     return folder
 
 
@@ -54,12 +49,12 @@ def units(network: Network) -> dict[str, Process]:
 
 
 @contextlib.contextmanager
-def patterned(kind: str) -> Iterator[Network]:
+def patterned() -> Iterator[Network]:
     """Two nodes whose link has never had any key but the pattern and the link secret's block."""
     with Run() as run:
         network = Network(run, pair())
         for unit in units(network).values():
-            let_core(unit, kind)
+            let_core(unit)
         (device,) = network.fibres
         network.fibres[device].start()
         until(lambda: network.fibres[device].printed(), "the fibre listens")
@@ -102,14 +97,10 @@ def needles_of(unit: Process, secrets: dict[str, bytes]) -> dict[str, bytes]:
     return dict(secrets) if "device" in unit.name else secrets | memory.words("pattern", PATTERN)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_key_is_in_key_memory_and_in_the_store_alone(tmp_path: Path, kind: str) -> None:
+def test_key_is_in_key_memory_and_in_the_store_alone(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("network namespaces need root")
-    if kind == "memfd_secret" and keymem.kind() != kind:
-        pytest.skip("this kernel has no secret memory: the other kind is all that there is")
-    with patterned(kind) as network:
-        assert all(node.ask("dataplane", "status")["memory"] == kind for node in network.nodes.values())
+    with patterned() as network:
         secrets = secrets_of(network, use(network))
         for unit in units(network).values():
             check_memory(unit, needles_of(unit, secrets))
