@@ -158,6 +158,9 @@ def _lay_over(root: Path, release: Release, update_key: Path) -> None:
     shutil.copyfile(update_key, root / "usr/lib/systemd/import-pubring.gpg")
     _no_days(root / "etc/shadow")
     tools.run(["systemctl", f"--root={root}", "preset-all", "--preset-mode=full"])
+    for wanted in (root / "etc/systemd/system").glob("*.wants/*"):
+        if not (root / wanted.readlink().as_posix().lstrip("/")).exists():
+            wanted.unlink()  # of a package that was taken out
     (root / "usr/lib/clock-epoch").touch()
 
 
