@@ -8,7 +8,7 @@ import hashlib
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from images.keys import Keys, keys
 from images.release import Release, release
 from images.tree import ROOT, CannotBuild
 
+SOURCES = ("appliance", "csrc", "systemd", "packaging")
+MADE = (".pyc", ".so")
 OUT = ROOT / "build" / "image"
 Say = Callable[[str], None]
 Change = Callable[[Path], None]
@@ -30,12 +32,23 @@ def _step(say: Say, what: str) -> Iterator[None]:
 
 
 def package() -> Path:
-    """The project's own, built when its sources changed. Raises CannotBuild."""
-    ran = subprocess.run(["make", "-s", "deb"], cwd=ROOT, capture_output=True, text=True, check=False)
-    found = sorted((ROOT / "dist").glob("qbb_*.deb"), key=lambda path: path.stat().st_mtime)
-    if ran.returncode or not found:
-        raise CannotBuild(f"make deb failed: {(ran.stderr or ran.stdout).strip()[-2000:]}")
-    return found[-1]
+    """The project's own, built anew when something is younger. Raises CannotBuild."""
+    found = _newest(ROOT.glob("dist/qbb_*.deb"))
+    sources = [path for name in SOURCES for path in (ROOT / name).rglob("*") if _is_source(path)]
+    if found is None or _newest([found, *sources, *ROOT.glob("*.toml")]) != found:
+        ran = subprocess.run(["make", "-s", "deb"], cwd=ROOT, capture_output=True, text=True, check=False)
+        found = _newest(ROOT.glob("dist/qbb_*.deb"))
+        if ran.returncode or found is None:
+            raise CannotBuild(f"make deb failed: {(ran.stderr or ran.stdout).strip()[-2000:]}")
+    return found
+
+
+def _is_source(path: Path) -> bool:
+    return path.is_file() and path.suffix not in MADE
+
+
+def _newest(paths: Iterable[Path]) -> Path | None:
+    return max(paths, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def image(out: Path, deb: Path | None, version: str | None, say: Say, change: Change | None = None) -> Path:

@@ -26,7 +26,7 @@ from rich.console import Console
 from appliance.cli import consoleview
 from appliance.cli.consoleview import Seen
 from appliance.services import control
-from appliance.site import report
+from appliance.site import report, state
 from appliance.site.identity import identity
 from appliance.site.intake import SECRETS
 
@@ -47,19 +47,24 @@ END = "."
 
 def look() -> Seen:
     plane, monitor = _ask("dataplane"), _ask("monitor")
+    failed = [line.split()[0] for line in _says("systemctl", "--failed", "--plain", "--no-legend").splitlines()]
+    questions = [_question(path) for path in sorted(QUESTIONS.glob("ask.*"))] if QUESTIONS.is_dir() else []
+    told = report.read()
+    if told is None and (failed or questions) and (shut := state.trouble()) is not None:
+        told = report.Report(troubles=[shut])  # everything waits for /var
     return Seen(
         release=_release(),
         machine=str(identity()),
         addresses=_addresses(),
-        report=report.read(),
+        report=told,
         links=plane["links"] if plane else None,
         health=monitor["health"] if monitor else "",
         alarms=monitor["alarms"] if monitor else (),
         clock_right=CLOCK.exists(),
-        starting=_says("systemctl", "is-system-running") == "starting",
+        starting=_says("systemctl", "is-system-running") in ("initializing", "starting"),
         recovery_key=_text(RECOVERY_KEY),
-        questions=[_question(path) for path in sorted(QUESTIONS.glob("ask.*"))] if QUESTIONS.is_dir() else (),
-        failed=[line.split()[0] for line in _says("systemctl", "--failed", "--plain", "--no-legend").splitlines()],
+        questions=questions,
+        failed=failed,
     )
 
 

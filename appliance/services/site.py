@@ -17,15 +17,13 @@ from pathlib import Path
 
 from appliance.config import NodeConfig
 from appliance.services import journal, notify
-from appliance.site import firewall, network, updates
+from appliance.site import firewall, network, state, updates
 from appliance.site.identity import identity
 from appliance.site.intake import Kept, missing_secrets, standing, take_in
 from appliance.site.report import FOLDER, Report
 
 RUN = Path("/run/systemd")
-STATE = Path("/var")
 SYSTEM_CREDENTIALS = Path("/run/credentials/@system")
-TPM = Path("/dev/tpmrm0")
 
 
 def main() -> int:
@@ -40,8 +38,8 @@ def main() -> int:
         offered = Path(credentials)
     FOLDER.mkdir(mode=0o755, exist_ok=True)
     report, kept, machine = Report(), Kept(), identity()
-    if not os.path.ismount(STATE):
-        _no_state(report)
+    if (shut := state.trouble()) is not None:
+        report.troubles.append(shut)
     taken = take_in(offered, kept, machine, report) if offered is not None and offered.is_dir() else None
     node = taken or standing(kept, machine, report)
     if node is not None:
@@ -58,19 +56,6 @@ def main() -> int:
         journal.write("configuration-refused", f"{trouble.what}. {trouble.remedy}.")
     notify.ready(f"node {report.node}" if report.node else "no node file")
     return 0
-
-
-def _no_state(report: Report) -> None:
-    if not TPM.exists():
-        report.trouble(
-            "There is no TPM, and what the node keeps is under a TPM's key",
-            "Switch on the TPM 2.0 in the firmware, then start again",
-        )
-    else:
-        report.trouble(
-            "/var is not open: the TPM refuses, as after a change of firmware keys, board or disk, or the disk fails",
-            "Give the recovery key (key u); then bind it to this TPM: see the README",
-        )
 
 
 def set_up(node: NodeConfig | None, report: Report) -> None:

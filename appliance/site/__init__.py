@@ -8,6 +8,7 @@ takes in what it is offered, and makes the rest of it:
     network.py    addresses: files of systemd-networkd and systemd-timesyncd
     firewall.py   what may come in: rules of nftables
     updates.py    new versions of the image: files of systemd-sysupdate
+    state.py      whether /var is open
     report.py     what the console shows: what was taken in, what is wrong, how to mend it
 
 **A node file that is wrong never replaces a good one.** What is offered is read and checked whole before it is kept;
