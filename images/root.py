@@ -146,6 +146,7 @@ def _lay_over(root: Path, release: Release, update_key: Path) -> None:
         else:
             shutil.copyfile(source, there)
             there.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
+    tools.run(["systemctl", f"--root={root}", "preset-all", "--preset-mode=full"])
     for link, leads in LINKS.items():
         _remove(root / link)
         (root / link).symlink_to(leads)
@@ -157,7 +158,6 @@ def _lay_over(root: Path, release: Release, update_key: Path) -> None:
         text.write(f'IMAGE_ID="{release.name}"\nIMAGE_VERSION="{release.version}"\n')
     shutil.copyfile(update_key, root / "usr/lib/systemd/import-pubring.gpg")
     _no_days(root / "etc/shadow")
-    tools.run(["systemctl", f"--root={root}", "preset-all", "--preset-mode=full"])
     for wanted in (root / "etc/systemd/system").glob("*.wants/*"):
         if not (root / wanted.readlink().as_posix().lstrip("/")).exists():
             wanted.unlink()  # of a package that was taken out
