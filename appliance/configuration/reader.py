@@ -252,7 +252,8 @@ def text_of(path: str | Path) -> str:
         raise ConfigurationErrors([Problem("", f"byte {error.start} is not UTF-8", "", str(path))]) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigurationErrors([Problem("", f"cannot be read: {reason}", "", str(path))]) from None
+        right = "write it: man qbb-node.toml says what stands in it" if isinstance(error, FileNotFoundError) else ""
+        raise ConfigurationErrors([Problem("", f"cannot be read: {reason}", right, str(path))]) from None
 
 
 def credential(link: LinkConfig) -> str:

@@ -241,7 +241,7 @@ class Exchange:
         lost = [key for key in keys if key.place is Place.FLIGHT]
         self.drop(lost, now)
         for session in {key.session for key in lost}:
-            self._outbox.note("key-lost", "keys were not confirmed", keys=len(lost), session=session.id)
+            self._outbox.note("key-lost", "keys were not confirmed", keys=len(lost), **_whose(session))
             self.top_up(session, now)
 
     # What the peer tells -------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ class Exchange:
         else:
             self._outbox.push(application.client, request)
         self._outbox.note(
-            "session-opened", f"connection to {connection.remote} port {connection.remote_port}", session=session.id
+            "session-opened", f"connection to {connection.remote} port {connection.remote_port}", **_whose(session)
         )
         self.top_up(session, now)
 
@@ -328,7 +328,7 @@ class Exchange:
             gone = Message(MessageType.DELETE, session.application.satype)
             gone.extensions = {Ext.CONNECTION: self.describe(session), Ext.REASON: pfkey.Reason(0, reason)}
             self._outbox.push(client, gone)
-        self._outbox.note("session-closed", reason, session=session.id)
+        self._outbox.note("session-closed", reason, **_whose(session))
         self._sessions.forget_if_empty(session)
 
     def give_up_waiting(self, session: Session, number: int, reason: str, now: float) -> None:
@@ -401,3 +401,8 @@ class Exchange:
         times = [self._sessions.deadline(), self.agreement.table.deadline(), self.courier.deadline()]
         times += [session.refill_at_s for session in self._sessions.by_id.values() if session.refill_at_s > self.now_s]
         return min((time for time in times if time is not None), default=None)
+
+
+def _whose(session: Session) -> dict[str, str | int]:
+    """Fields of the journal. The service adds the link that leads to the peer."""
+    return {"session": session.id, "peer": str(session.connection.remote)}

@@ -147,7 +147,10 @@ def remove_dead() -> None:
     for path in LOCKS.iterdir():
         if path == GATE or path.is_dir():
             continue  # a directory belongs to `qbb lab`: see record.py
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # it just ended by itself
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             told = Path(path.read_text().strip())

@@ -268,6 +268,11 @@ class Custody:
             self.appended(now_ns, self._log.append(self._early.pop(self._log.length)))
         self._report_due = True
 
+    @property
+    def peer_length(self) -> int:
+        """Records that the peer has, durably."""
+        return self._peer_length
+
     def _receive_report(self, message: ReportMessage) -> None:
         self._peer_length = max(self._peer_length, min(message.length, self._log.length))
         self._peer_settled = max(self._peer_settled, message.settled_words)

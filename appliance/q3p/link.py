@@ -96,6 +96,7 @@ class LinkMachine:
         self._nonce: bytes | None = None
         self._challenge = random(NONCE_BYTES)
         self._peer_length = -1
+        self._peer_durable = 0  # records that the peer had when it was last heard of
         self._peer_missing: tuple[int, ...] | None = None
         self._confirm_sent = False
         self._now_ns = 0
@@ -238,6 +239,9 @@ class LinkMachine:
         self._mode_since_ns = self._now_ns
         self._resends = 0
         self._next_ping_ns = NEVER
+        if was_up:
+            # A slave has nothing that the master had not durable before.
+            self._peer_durable = self.custody.peer_length if self.settings.master else self.log.length
         self.custody.session_ended()
         if was_up:
             self._report("session-replaced")
@@ -269,12 +273,20 @@ class LinkMachine:
                 # let the peer see the conflict too: it checks the digest that comes with the records
                 self._send_records(max(message.length - 1, self.log.base))
                 raise RecordError(f"the logs differ within the first {message.length} records")
+            self._watch_for_rollback(message.length)
             self._peer_length, self._peer_missing = message.length, message.missing
             if message.length < self.log.length:
                 self._send_records(message.length)
         if message.reply_wanted:
             self._send_logstate(reply_wanted=False)
         self._advance()
+
+    def _watch_for_rollback(self, length: int) -> None:
+        """What the peer said to be durable is gone there. It is healed from our log; people should know."""
+        if length < self._peer_durable:
+            cause = f"the peer's log went back from {self._peer_durable} records to {length}"
+            self._report("rollback-detected", cause=cause)
+        self._peer_durable = length
 
     def _send_records(self, first: int) -> None:
         assert self.session is not None

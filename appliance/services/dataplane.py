@@ -65,7 +65,7 @@ class DataPlaneService:
             "routes": lambda arguments: self.forwarding.routes(),
         }
         self._control = ControlServer(loop, node.control_socket("dataplane"), handlers)
-        loop.every(STATUS_INTERVAL_S, lambda: notify.status(self._summary()))
+        loop.every(STATUS_INTERVAL_S, self._look)
 
     def _add(self, link: config.LinkConfig) -> None:
         secret = config.secret_path(link)
@@ -164,6 +164,11 @@ class DataPlaneService:
             for unit in self._links
         ]
         return {"type": "links", "links": links, "routes": self.forwarding.carrying_links()}
+
+    def _look(self) -> None:
+        notify.status(self._summary())
+        for unit in self._links:
+            unit.look()
 
     def _summary(self) -> str:
         usable = sum(unit.machine.usable for unit in self._links)

@@ -53,15 +53,19 @@ _TABLE = (
         "34cd47699d665b80a594c807544b12e6",
         Severity.CRITICAL,
         "A unit cannot go on",
-        "The unit ends because going on could break a promise, such as key used twice. The message says "
-        "what happened; systemd starts it again.",
+        "The unit ends because it cannot start, or because going on could break a promise, such as key used "
+        "twice. The message says what is in the way; systemd starts it again and again, so it recovers when "
+        "that is mended.\n"
+        "What to do: mend what the message names; systemctl status UNIT tells when it runs again.",
     ),
     (
         "configuration-refused",
         "38dda0fc4e0158679f2e6b6def250789",
         Severity.ERROR,
         "The configuration is wrong",
-        "qbb check lists every problem with its place and what would be right.",
+        "The message names the place in the node file and what would be right. The unit is tried again every "
+        "half a minute, and at once when the file changes.\n"
+        "What to do: qbb check lists every problem; edit /etc/qbb/node.toml.",
     ),
     (
         "link-up",
@@ -75,15 +79,23 @@ _TABLE = (
         "8d712d10aa515f3c87f9712d13084c47",
         Severity.WARNING,
         "A link carries no traffic",
-        "The cause stands in QBB_CAUSE: a device alarm, exhausted key, a silent peer, an operator.",
+        "Session keys take other ways, or are refused; stored key is safe. By the cause, in QBB_CAUSE:\n"
+        "device ...: a device's alarm (see its own entry): look at the fibre first.\n"
+        "key exhausted, key charging: more key was spent than made; it comes back by itself at the high mark.\n"
+        "the peer is silent, confirming, comparing logs: the neighbour or the classical channel is down: ping "
+        "it, look at its node.\n"
+        "... refused: the two ends have different secrets or settings.\n"
+        "anything about a socket or an address: the interface or address of listen is not there.\n"
+        "qbb links shows the cause that stands now; journalctl QBB_LINK=NAME the link's life.",
     ),
     (
         "link-hello-refused",
         "be6faeca539254efa587c2aa3bfdb627",
         Severity.WARNING,
         "A hello was refused",
-        "A hello did not authenticate under the link's secret, or the ends are configured differently. If "
-        "it goes on, compare the secrets and configuration of both ends.",
+        "A hello did not authenticate under the link's secret, or the ends are configured differently. "
+        "Anybody who reaches the port can cause a few of them.\n"
+        "What to do, if it goes on: compare secret, hash, chunk_bytes and window_bytes of both ends.",
     ),
     (
         "session-up",
@@ -119,7 +131,32 @@ _TABLE = (
         Severity.ALERT,
         "The two ends' key logs contradict each other",
         "The store of the link is frozen: after a restored disk or a fault its key could be used twice. "
-        "Find the cause, then discard the store at both ends with qbb link discard.",
+        "Nothing of it is used any more.\n"
+        "What to do: find the cause at both ends (a backup or snapshot that was restored? a new disk?), make "
+        "a new link secret, then discard the store at both ends with qbb link discard.",
+    ),
+    (
+        "rollback-detected",
+        "57f57c313a3342608484c07b6bc6cc47",
+        Severity.ALERT,
+        "The neighbour's disk went back in time",
+        "The neighbour lacks records of the key log that it had confirmed: its disk or virtual machine was restored "
+        "from an older state. The log was completed from here, and all key that was open is void: none is used twice.\n"
+        "What to do: keep key stores out of backups and snapshots. Had both ends gone back, nobody would have noticed.",
+    ),
+    (
+        "routed-link-up",
+        "18cdb8cdf1d84bc4994829b0c46bf83b",
+        Severity.INFO,
+        "OSPF runs over a link",
+        "",
+    ),
+    (
+        "routed-link-down",
+        "2106d445b63c4c21a8e3e9c91dbf7665",
+        Severity.NOTICE,
+        "OSPF gets nothing over a link",
+        "Q3P took the link down, or the data plane is gone: the link's own entries say why. Routes go round it.",
     ),
     (
         "link-discarded",
@@ -133,14 +170,16 @@ _TABLE = (
         "b882514e626156eabb85e0feef624056",
         Severity.WARNING,
         "Stored key runs low",
-        "More key is spent than the devices make. The link goes down for traffic when it is exhausted.",
+        "More key is spent than the devices make. The link goes down for traffic when it is exhausted.\n"
+        "What to do: see by qbb sessions who spends, lower keys_per_s of clients, or let devices make more.",
     ),
     (
         "store-exhausted",
         "90531e23ff9f5ecfab18be9a1eb263b8",
         Severity.ERROR,
         "Stored key is exhausted",
-        "Only control packets spend key until the high mark is reached.",
+        "Only control packets spend key until the high mark is reached; the link carries no session keys.\n"
+        "What to do: nothing, when the devices make key (qbb device); else look at them.",
     ),
     (
         "store-ready",
@@ -154,16 +193,18 @@ _TABLE = (
         "316b1e93709959b7a2831c154bf6af7d",
         Severity.ALERT,
         "A block differs between the ends",
-        "The fingerprints of a device's block were not equal. The block was discarded at both ends. "
-        "Repeated: the devices do not correct their errors.",
+        "The fingerprints of a device's block were not equal. The block was discarded at both ends.\n"
+        "What to do, when it is repeated: the devices do not correct their errors, look at them.",
     ),
     (
         "store-sync-failed",
         "6616d2bd868c59c2a7073bec602794b5",
         Severity.CRITICAL,
         "The key store cannot be written",
-        "A write or sync of the store failed, so the link is stopped; it is not retried, because what the "
-        "disk holds is not known.",
+        "A write or sync of the store failed, so the link is stopped; it is not passed over, because what the "
+        "disk holds is not known. Every half a minute the store is written anew, and the link comes back when "
+        "that succeeds.\n"
+        "What to do: make room on /var, or replace the disk. Never restore a key store from a backup.",
     ),
     (
         "device-connected",
@@ -227,21 +268,25 @@ _TABLE = (
         Severity.ALERT,
         "Too many errors on the quantum channel",
         "The quantum bit error rate is above the threshold: an eavesdropper, or a fault of the device or "
-        "fibre. Blocks are discarded. By the device's on_alarm the link goes down.",
+        "fibre. Blocks are discarded. By the device's on_alarm the link goes down.\n"
+        "What to do: look for a tap along the fibre; then at the devices' alignment. It clears by itself "
+        "after good blocks.",
     ),
     (
         "device-alarm-no-light",
         "c16a39d533bf505e8b39df699c74aed9",
         Severity.ERROR,
         "No light on the quantum channel",
-        "The receiver counts no more than its dark counts: a cut fibre or a dead source.",
+        "The receiver counts no more than its dark counts: a cut fibre or a dead source.\n"
+        "What to do: look at the connectors, the fibre, the far device.",
     ),
     (
         "device-alarm-stalled",
         "03cda783dc6256eba7ae29a9fe5e4558",
         Severity.ERROR,
         "A device makes no blocks",
-        "For stalled_after_s no block came. Look at the device, its fibre and the far end.",
+        "For stalled_after_s no block came.\n"
+        "What to do: see whether the far node and its device run (qbb device), then look at the fibre.",
     ),
     (
         "device-alarm-cleared",
@@ -318,7 +363,9 @@ _TABLE = (
         "4ea4433935ef5a58a94d51c81c485c8d",
         Severity.ALERT,
         "A packet failed its authentication",
-        "Noise does this seldom, an attacker often. Nothing was consumed.",
+        "The tag of a packet did not verify. Noise does not pass the checksums below, so somebody made it, or "
+        "disturbs. Nothing was consumed and nothing believed.\n"
+        "What to do: look at who reaches the classical channel's port; the link goes on.",
     ),
     (
         "clear-mismatch",

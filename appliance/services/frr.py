@@ -28,6 +28,7 @@ from appliance.services.control import ControlServer
 from appliance.services.runtime import Loop
 
 RUN_FOLDER = Path("/run/frr")
+STATE_FOLDER = Path("/var/lib/frr")  # newer ones want a folder in it
 USER = "frr"
 START_AGAIN_S = 1.0
 STOP_WAIT_S = 3.0
@@ -93,7 +94,12 @@ def prepare(node: NodeConfig, programs: Sequence[str]) -> None:
     for path in (RUN_FOLDER, where):
         path.mkdir(exist_ok=True)
         path.chmod(0o755)
-    shutil.chown(where, USER, USER)
+    kept = STATE_FOLDER / where.name
+    if STATE_FOLDER.is_dir():
+        kept.mkdir(exist_ok=True)
+    for path in (where, kept):
+        if path.is_dir():
+            shutil.chown(path, USER, USER)
     if "zebra" in programs:
         (where / ZEBRA_SOCKET).unlink(missing_ok=True)
     for program in programs:

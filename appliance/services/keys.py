@@ -190,7 +190,9 @@ class KeysService:
         effects = core.take_effects()
         for effect in effects:
             if isinstance(effect, Note):
-                journal.write(effect.event, effect.text, **effect.fields)
+                peer = effect.fields.get("peer")
+                link = self.ring.link_name(IPv4Address(peer)) if self.ring is not None and peer is not None else None
+                journal.write(effect.event, effect.text, link=link, **effect.fields)
                 continue
             if isinstance(effect, Announce):
                 (self.registry.withdraw if effect.gone else self.registry.announce)(effect.application)

@@ -127,6 +127,11 @@ class RingLink:
         """What decides by which link a packet goes."""
         return {name for name, link in self._links.items() if link.get("usable")}, self._routes
 
+    def link_name(self, node: IPv4Address) -> str | None:
+        """The link that leads to a node, as far as is known."""
+        link = self._link_to(node)
+        return None if link is None else str(link["name"])
+
     def _link_to(self, node: IPv4Address) -> dict[str, Any] | None:
         for prefix, name in self._routes:
             if node in prefix:

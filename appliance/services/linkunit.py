@@ -23,6 +23,7 @@ from appliance.q3p.reserves import Marks
 from appliance.q3p.settings import SECOND_NS, LinkSettings
 from appliance.services import journal
 from appliance.services.linkstore import LinkStore, file_name
+from appliance.services.linkwatch import LinkWatch
 from appliance.services.runtime import Loop, Timer
 
 BUSY_TICK_S = 0.01
@@ -144,6 +145,7 @@ class LinkUnit:
         self._spent_words = 0
         self._refused = ""  # why a hello was refused last
         self._refused_s = self._noted_s = -REFUSED_NOTE_S
+        self._watch = LinkWatch(self._note)
         self.machine = self._boot()
 
     def _boot(self) -> LinkMachine:
@@ -246,6 +248,8 @@ class LinkUnit:
 
     def _run(self, action: Callable[[int], None]) -> None:
         action(ns(self._loop.now()))
+        custody = self.machine.custody
+        self._watch.store(custody.reserves.state, custody.available_bytes())
         self._schedule()
 
     def _schedule(self) -> None:
@@ -322,6 +326,11 @@ class LinkUnit:
         self._note(event, **fields)
         if event in ("link-up", "link-down"):
             self.changed()
+
+    def look(self) -> None:
+        """To be called now and then."""
+        wrong = sum(n for verdict, n in self._plane.stats(self.index).verdicts.items() if verdict.name == "TAG")
+        self._watch.tags(self._loop.now(), wrong)
 
     def cause(self) -> str:
         """Why the link carries no keys; empty when it does."""

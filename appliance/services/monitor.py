@@ -63,7 +63,9 @@ class MonitorService:
             journal.write("node-healthy", "no alarm stands")
         else:
             first = f": {came[0].about}: {came[0].text}" if came else ""
-            journal.write("node-unhealthy", f"the node's health is {self._health}{first}", health=self._health)
+            link = came[0].link if came else None
+            text = f"the node's health is {self._health}{first}"
+            journal.write("node-unhealthy", text, health=self._health, link=link)
 
     def _summary(self) -> str:
         alarms = self._watch.standing(self._loop.now())

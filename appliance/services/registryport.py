@@ -145,7 +145,7 @@ class RegistryPort:
             self._end(connection)
         self._loop.forget(self._listener.fileno())
         self._listener.close()
-        self._path.unlink(missing_ok=True)
+        self._path.resolve().unlink(missing_ok=True)
 
 
 def shown(one: Registration) -> dict[str, Any]:

@@ -100,6 +100,10 @@ class RoutedLinks:
             usable = state is not None and state.usable
             if usable != (before is not None and before.usable):
                 self._tuns[one.link].set_carrier(usable)
+                event = "routed-link-up" if usable else "routed-link-down"
+                journal.write(
+                    event, f"OSPF {'runs over' if usable else 'gets nothing over'} link {one.link}", link=one.link
+                )
             derived = self.costs.get(one.link)
             if state is None or derived is None or not usable:
                 continue

@@ -252,16 +252,22 @@ def test_a_device_alarm_takes_the_link_down_and_up() -> None:
     assert pair.ends[MASTER].usable
 
 
-def test_a_slave_rolled_back_gets_the_records_again() -> None:
+@pytest.mark.parametrize("rolled_back", [MASTER, SLAVE])
+def test_an_end_rolled_back_gets_the_records_again_and_the_other_tells(rolled_back: int) -> None:
     pair = started()
-    snapshot = pair.disks[SLAVE].snapshot()
+    snapshot = pair.disks[rolled_back].snapshot()
     for _ in range(6):
         pair.arrive(MASTER, SLAVE)
     pair.run(30)
     length = pair.machine(MASTER).log.length
-    pair.disks[SLAVE].restore(snapshot)
-    pair.boot(SLAVE)
+    pair.boot(rolled_back)
     pair.until(lambda: pair.usable)
+    assert not [who for who, event in pair.events if event == "rollback-detected"]  # a mere restart is none
+    pair.run(3)
+    pair.disks[rolled_back].restore(snapshot)
+    pair.boot(rolled_back)
+    pair.until(lambda: pair.usable)
+    assert [who for who, event in pair.events if event == "rollback-detected"] == ["SM"[rolled_back]]
     pair.run(3)
     assert pair.machine(SLAVE).log.length > length
     assert pair.records(MASTER) == pair.records(SLAVE)
