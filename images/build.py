@@ -51,8 +51,8 @@ def _newest(paths: Iterable[Path]) -> Path | None:
     return max(paths, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def image(out: Path, deb: Path | None, version: str | None, say: Say, change: Change | None = None) -> Path:
-    """The disk image. `change` may change the root before it is sealed. Raises CannotBuild, OSError."""
+def image(out: Path, deb: Path | None, version: str | None, say: Say) -> Path:
+    """The disk image. Raises CannotBuild, OSError."""
     out.mkdir(parents=True, exist_ok=True)
     with (out / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # who wants the same waits for it
@@ -63,15 +63,26 @@ def image(out: Path, deb: Path | None, version: str | None, say: Say, change: Ch
         made = release(version)
         whole, mark = out / f"{made.stem}.raw", out / f"{made.stem}.inputs"
         inputs = _inputs(deb, made, signing)
-        if change is None and whole.exists() and mark.exists() and mark.read_text() == inputs:
+        if whole.exists() and mark.exists() and mark.read_text() == inputs:
             say(f"{whole} is there, from the same inputs")
             return whole
         mark.unlink(missing_ok=True)
-        _build(out, deb, made, signing, say, change)
+        _build(out, deb, made, signing, say)
         mark.write_text(inputs)
     size = whole.stat()
     say(f"{whole}: {size.st_blocks * 512 / 1e6:.0f} MB used of {size.st_size / 1e6:.0f} MB")
     return whole
+
+
+def variant(base: Path, out: Path, version: str, say: Say, change: Change) -> Path:
+    """The update to another version: the root that was built in `base`, changed. Raises CannotBuild, OSError."""
+    out.mkdir(parents=True, exist_ok=True)
+    made, signing = release(version), keys()
+    with _step(say, f"version {version}, as an update"):
+        tools.run(["cp", "-a", "--reflink=auto", base / "root", out])
+        root.name(out / "root", made)
+        change(out / "root")
+        return update.publish(disk.parts(out / "root", out, made, signing), out / "update", made, signing)
 
 
 def check(out: Path, deb: Path | None, version: str | None, say: Say) -> bool:
@@ -97,11 +108,9 @@ def check(out: Path, deb: Path | None, version: str | None, say: Say) -> bool:
     return same
 
 
-def _build(out: Path, deb: Path, made: Release, signing: Keys, say: Say, change: Change | None) -> None:
+def _build(out: Path, deb: Path, made: Release, signing: Keys, say: Say) -> None:
     with _step(say, "root"):
         sealed = root.build(out / "root", deb, made, signing.update_public)
-        if change is not None:
-            change(sealed)
     with _step(say, "verity, initrd, signed kernel image"):
         parts = disk.parts(sealed, out, made, signing)
     with _step(say, "bill of materials, licences"):

@@ -154,14 +154,20 @@ def _lay_over(root: Path, release: Release, update_key: Path) -> None:
         (root / folder).mkdir(exist_ok=True)
     (root / "etc/machine-id").write_text("")
     (root / "etc/hostname").unlink(missing_ok=True)
-    with (root / "usr/lib/os-release").open("a") as text:
-        text.write(f'IMAGE_ID="{release.name}"\nIMAGE_VERSION="{release.version}"\n')
+    name(root, release)
     shutil.copyfile(update_key, root / "usr/lib/systemd/import-pubring.gpg")
     _no_days(root / "etc/shadow")
     for wanted in (root / "etc/systemd/system").glob("*.wants/*"):
         if not (root / wanted.readlink().as_posix().lstrip("/")).exists():
             wanted.unlink()  # of a package that was taken out
     (root / "usr/lib/clock-epoch").touch()
+
+
+def name(root: Path, release: Release) -> None:
+    """Says which release it is."""
+    path = root / "usr/lib/os-release"
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("IMAGE_")]
+    path.write_text("\n".join([*lines, f'IMAGE_ID="{release.name}"', f'IMAGE_VERSION="{release.version}"', ""]))
 
 
 def _no_days(shadow: Path) -> None:

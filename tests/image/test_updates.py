@@ -50,11 +50,10 @@ def version(guest: Guest) -> str:
 
 
 def test_updates(tmp_path: Path, image: Path, signing: Keys, tell: Tell) -> None:
-    good, bad = tmp_path / "good", tmp_path / "bad"
-    build.image(good, None, GOOD, tell)
-    build.image(bad, None, BAD, tell, break_keys_service)
+    good = build.variant(build.OUT, tmp_path / "good", GOOD, tell, lambda root: None)
+    bad = build.variant(build.OUT, tmp_path / "bad", BAD, tell, break_keys_service)
     shelf = tmp_path / "shelf"
-    shutil.copytree(good / "update", shelf)
+    shutil.copytree(good, shelf)
     with served(shelf) as port:
         pair = Pair(tmp_path / "vm", image, signing, credentials=dict(CREDENTIALS))
         paris = pair.machines[0]
@@ -94,7 +93,7 @@ def _updates(guest: Guest, shelf: Path, bad: Path, signing: Keys, port: int, tel
 
     for path in shelf.iterdir():
         path.unlink()
-    for path in (bad / "update").iterdir():
+    for path in bad.iterdir():
         shutil.copyfile(path, shelf / path.name)
     guest.run("sed -i s,https://,http://, /run/sysupdate.d/*")
     guest.run(f"{UPDATE} update", UPDATE_S)
