@@ -6,19 +6,21 @@ is gone.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from appliance.lab import Run, until
 from appliance.lab import namespaces as netns
 from appliance.lab.process import WITH_US
 
-BOOT_S = 120.0
-COMMAND_S = 120.0
+BOOT_S = 300.0
+COMMAND_S = 300.0
 MEMORY_MIB = 400
 
 
@@ -101,6 +103,29 @@ class Machine:
             raise Failed(f"{self.name}: {shlex.join(command)} ended with {ran.returncode}: {ran.stdout} {ran.stderr}")
         return ran.stdout
 
+    def journal(self, *words: str) -> str:
+        """What journalctl tells."""
+        return self.run("journalctl", "--no-pager", *words)
+
+    def cursor(self) -> str:
+        """Where the journal ends now; for --after-cursor."""
+        return self.journal("-n0", "--show-cursor").split("cursor: ")[1].strip()
+
+    def entries(self, *words: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.journal("-o", "json", *words).splitlines()]
+
+    def show(self, unit: str, *names: str) -> dict[str, str]:
+        """Properties of a unit."""
+        told = self.run("systemctl", "show", unit, *(f"-p{name}" for name in names))
+        return dict(line.split("=", 1) for line in told.splitlines() if "=" in line)
+
+    def main_pid(self, unit: str) -> int:
+        """As this machine counts; 0 when it does not run."""
+        return int(self.show(unit, "MainPID")["MainPID"])
+
+    def active(self, unit: str) -> bool:
+        return self.show(unit, "ActiveState")["ActiveState"] == "active"
+
     def path(self, path: str) -> Path:
         """A file inside, as seen from outside."""
         return Path(f"/proc/{self.leader}/root{path}")
@@ -114,7 +139,3 @@ class Machine:
                 os.kill(self.leader, signal.SIGKILL)
             self._nspawn.kill()
             self._nspawn.wait()
-
-
-def root_only() -> None:
-    assert os.geteuid() == 0, "machines need root: run make test as root"
