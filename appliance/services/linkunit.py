@@ -142,6 +142,7 @@ class LinkUnit:
         self._numbers = {name: number for number, name in enumerate(sorted(self.devices))}
         self._arrivals: list[tuple[float, int]] = []
         self._timer: Timer | None = None
+        self._recovery: Timer | None = None
         self._spent_words = 0
         self._refused = ""  # why a hello was refused last
         self._refused_s = self._noted_s = -REFUSED_NOTE_S
@@ -171,19 +172,22 @@ class LinkUnit:
         """After a failed write or sync: begin anew as after a crash, on a log that is written and synced afresh.
 
         Until the disk takes that, the link stays down."""
-        self._timer = self._loop.after(RECOVERY_S, self._recover)
+        self._recovery = None
+        if self.machine.mode is not Mode.FAILED:
+            return  # an operator discarded the store
         try:
             self.store.replace(self.store.read())
             machine = self._boot()
         except OSError:
+            self._schedule()
             return
-        self._timer.cancel()
         self.machine = machine
         self.start()
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._recovery):
+            if timer is not None:
+                timer.cancel()
         self.store.close()
         for memory in (self._key, self._block, self._slot):
             memory.close()
@@ -256,7 +260,8 @@ class LinkUnit:
         if self._timer is not None:
             self._timer.cancel()
         if self.machine.mode is Mode.FAILED:
-            self._timer = self._loop.after(RECOVERY_S, self._recover)
+            if self._recovery is None:  # what goes on meanwhile, such as blocks that come, must not put it off
+                self._recovery = self._loop.after(RECOVERY_S, self._recover)
             return
         wait = self.machine.deadline_ns() / SECOND_NS - self._loop.now()
         if self.machine.mode is Mode.UP:
