@@ -25,7 +25,7 @@ COMMAND_LINE = (
     "console=tty0",
     "console=ttyS0",  # the last one is /dev/console
     "systemd.machine_id=firmware",
-    "systemd.show_status=error",
+    "systemd.show_status=no",  # the screen on the console is for people
     "systemd.ssh_auto=no",
     "quiet",
     "panic=10",
