@@ -6,6 +6,7 @@ is gone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -40,6 +41,7 @@ class Machine:
             folder.mkdir()
         self.namespace = run.namespace(name)
         self._log = self.folder / "console"
+        self._cgroup = own_cgroup(self.namespace)
         self._nspawn: subprocess.Popen[bytes] | None = None
         self.leader = 0
         run.at_end(self.stop)
@@ -63,6 +65,8 @@ class Machine:
              "--setenv=SYSTEMD_LOG_COLOR=0"],
         ]  # fmt: skip
         lines = [shlex.join(str(word) for word in step) for step in steps]
+        if self._cgroup is not None:
+            lines = [f"echo $$ > {self._cgroup}/cgroup.procs", *lines]
         return "export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1\n" + "\n".join(lines)
 
     def start(self) -> None:
@@ -139,3 +143,25 @@ class Machine:
                 os.kill(self.leader, signal.SIGKILL)
             self._nspawn.kill()
             self._nspawn.wait()
+        if self._cgroup is not None:
+            with contextlib.suppress(OSError):  # it may be gone
+                (self._cgroup / "cgroup.kill").write_text("1")
+                until(self._empty, "the machine's last process ends")
+            for folder, _, _ in os.walk(self._cgroup, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(folder).rmdir()
+
+    def _empty(self) -> bool:
+        assert self._cgroup is not None
+        return "populated 0" in (self._cgroup / "cgroup.events").read_text()
+
+
+def own_cgroup(name: str) -> Path | None:
+    """Machines in one control group would share those of their units, and kill each other's processes."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, place, kind, *_ = line.split()
+        if kind == "cgroup2":
+            path = Path(place) / name
+            path.mkdir(exist_ok=True)
+            return path
+    return None
