@@ -41,6 +41,7 @@ class Health:
         self._lab, self._warm_up_s = lab, warm_up_s
         self._lives: dict[Unit, Life] = {}
         self._silent: set[Unit] = set()
+        self._told: set[Unit] = set()
 
     def sample(self, now_s: float, dead: set[Unit]) -> None:
         """`dead`: units that need not run."""
@@ -51,9 +52,11 @@ class Health:
                     self._sample(now_s, (node, unit), state["pid"])
                 elif (node, unit) not in dead:
                     silent.add((node, unit))
-        for node, unit in silent & self._silent:  # twice, since `dead` is older than the keeper's answer
-            self.ended.append(f"{node} {unit} ended unasked")
-        self._silent = silent - self._silent
+        for node, unit in sorted(silent & self._silent):  # twice, since `dead` is older than the keeper's answer
+            if (node, unit) not in self._told:
+                self._told.add((node, unit))
+                self.ended.append(f"{node} {unit} ended unasked: {self._lab.last_words(node, unit)}")
+        self._silent = silent
 
     def _sample(self, now_s: float, unit: Unit, pid: int) -> None:
         life = self._lives.get(unit)

@@ -23,6 +23,7 @@ from appliance.services import control
 from .wire import Tap
 
 KEEPER_S = 120.0
+LAST_LINES = 6
 INTERFACE = 15  # characters of a link's name
 
 
@@ -120,6 +121,10 @@ class Lab:
         place = design.routing_namespace(self.found.namespace(node))
         found = {pid: Path(f"/proc/{pid}/comm") for pid in namespaces.processes(place)}
         return {path.read_text().strip(): pid for pid, path in found.items() if path.exists()}
+
+    def last_words(self, node: str, unit: str) -> str:
+        path = Path(self.found.directory) / f"{node}-{unit}.log"
+        return " | ".join(path.read_text(errors="replace").splitlines()[-LAST_LINES:]) if path.exists() else "nothing"
 
     def logs(self) -> Iterator[Path]:
         """What the units said."""

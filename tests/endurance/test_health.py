@@ -20,6 +20,9 @@ class OneUnit:
     def keeper(self, command: str) -> Any:
         return {"nodes": {"n01": {"keys": {"pid": self.pid, "status": None}}}}
 
+    def last_words(self, node: str, unit: str) -> str:
+        return "farewell"
+
 
 @pytest.fixture
 def unit() -> OneUnit:
@@ -73,4 +76,5 @@ def test_a_unit_that_ends_unasked_is_told_once_it_is_sure(unit: OneUnit) -> None
     found.sample(3, set())
     assert found.ended == []
     found.sample(4, set())
-    assert found.ended == ["n01 keys ended unasked"]
+    found.sample(5, set())
+    assert found.ended == ["n01 keys ended unasked: farewell"]
