@@ -4,8 +4,8 @@
 
 It adds to qbb.target an instance of qbb-device@.service for each device, and routing with FRR where a link has a
 network. Secrets that the node file names become credentials of the data plane; a device whose simulated fibre is across
-the network gets the network. With a node file that is missing or wrong it adds nothing: the units that run in any case
-say what is wrong.
+the network gets the network; the keys service gets its hardware source. With a node file that is missing or wrong it
+adds nothing: the units that run in any case say what is wrong.
 """
 
 from __future__ import annotations
@@ -26,6 +26,14 @@ PrivateNetwork=no
 IPAddressDeny=
 RestrictAddressFamilies=AF_INET AF_INET6
 """
+# A random number generator is root's: its group becomes that of the unit.
+HARDWARE_SOURCE = """# The keys service draws from {path}.
+[Service]
+PrivateDevices=no
+DeviceAllow={path} r
+ExecStartPre=+/usr/bin/chgrp qbb-keys {path}
+ExecStartPre=+/usr/bin/chmod g+r {path}
+"""
 
 
 def generate(node: NodeConfig, folder: Path) -> None:
@@ -43,6 +51,9 @@ def generate(node: NodeConfig, folder: Path) -> None:
     named = [link for link in node.links if link.secret is not None]
     if named:
         _write(folder / "qbb-dataplane.service.d" / "50-secrets.conf", _credentials(named))
+    if (source := node.keys.hardware_source) is not None:
+        text = HARDWARE_SOURCE.format(path=str(source).replace("%", "%%"))
+        _write(folder / "qbb-keys.service.d" / "50-hardware-source.conf", text)
 
 
 def _want(folder: Path, unit: str, template: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import stat
+
 import pytest
 
 from appliance.lab import until
 from tests.topology.talk import Flow, Talk
 
 from .machine import Machine
-from .pair import Pair
+from .pair import Pair, node_file
 
 PROGRAMS = ("qbb-dataplane", "qbb-device@fibre-1", "qbb-keys", "qbb-monitor", "qbb-routing")
 FRR = ("qbb-zebra", "qbb-ospfd")
@@ -188,3 +191,24 @@ def test_a_full_disk_is_told_of_and_costs_nothing_when_there_is_room_again(pair:
     paris.run("sh", "-ec", "rm -rf /run/saved && cp -a /var/lib/qbb /run/saved && umount /var/lib/qbb")
     paris.run("sh", "-ec", "rm -rf /var/lib/qbb/* && cp -a /run/saved/. /var/lib/qbb && rm -rf /run/saved")
     paris.run("systemctl", "start", "qbb-dataplane.service")
+
+
+def test_the_keys_service_gets_its_hardware_source(pair: Pair) -> None:
+    """A device of root's, with the numbers of /dev/urandom: the unit sees it because its node file names it."""
+    paris, node = pair.paris, pair.paris.path("/etc/qbb/node.toml")
+    os.mknod(paris.path("/dev/hwrng"), stat.S_IFCHR | 0o600, os.makedev(1, 9))
+
+    def status() -> str:
+        return paris.try_run("qbb", "status", "--json").stdout
+
+    def source(wanted: str, text: str) -> None:
+        node.write_text(text)
+        paris.run("systemctl", "daemon-reload")
+        paris.run("systemctl", "restart", "qbb-keys.service")
+        until(lambda: f'"source": "{wanted}"' in status(), lambda: f"keys from {wanted}: {status()}", LIMIT_S)
+
+    before = node_file("paris")
+    try:
+        source("getrandom xor /dev/hwrng", f'{before}\n[keys]\nhardware_source = "/dev/hwrng"\n')
+    finally:
+        source("getrandom", before)
