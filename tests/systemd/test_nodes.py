@@ -29,8 +29,11 @@ def test_every_unit_is_ready_and_says_what_it_does(pair: Pair) -> None:
             assert machine.active(f"{unit}.service"), unit
         for unit in PROGRAMS:
             until(lambda m=machine, u=unit: m.show(f"{u}.service", "StatusText")["StatusText"], f"status of {unit}")
-    shown = pair.paris.run("systemctl", "status", "--no-pager", "qbb-dataplane.service")
-    assert 'Status: "1 of 1 links carry traffic"' in shown
+
+    def shown() -> str:
+        return pair.paris.run("systemctl", "status", "--no-pager", "qbb-dataplane.service")
+
+    until(lambda: 'Status: "1 of 1 links carry traffic"' in shown(), shown, LIMIT_S)
     until(lambda: "good" in pair.paris.try_run("qbb", "alarms").stdout, "the node is healthy", LIMIT_S)
 
 

@@ -29,7 +29,8 @@ class Demo:
     def __init__(self, directory: Path) -> None:
         self.name = f"demo-{os.getpid()}-{int(time.monotonic() * 100) % 10**6}"
         self._out = directory / "out"
-        words = [sys.executable, "-m", "appliance.demo", "--name", self.name, "--sessions", str(SESSIONS)]
+        words = ["env", "--default-signal=INT"]  # which is ignored when the tests run in the background of a shell
+        words += [sys.executable, "-m", "appliance.demo", "--name", self.name, "--sessions", str(SESSIONS)]
         with self._out.open("wb") as out:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
 

@@ -237,7 +237,9 @@ def test_what_a_killed_up_left_is_removed_by_down(lab: Lab) -> None:
 
 
 def test_interrupting_up_removes_what_it_made(lab: Lab) -> None:
-    up = subprocess.Popen(lab.command("up"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    # Who starts the tests in the background of a shell has it ignore SIGINT, and what it starts as well.
+    command = ["env", "--default-signal=INT", *lab.command("up")]
+    up = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     until(lambda: len(list(record.processes(lab.name))) > 4, "some units run", LIMIT_S)
     traces = Traces(lab)
     up.send_signal(signal.SIGINT)
