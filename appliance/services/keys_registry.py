@@ -34,6 +34,7 @@ class RegistryLink:
         self._loop, self._path, self._answer = loop, path, answer
         self._socket: socket.socket | None = None
         self._lost_s = loop.now()
+        self._retrying = False
         self._announced: dict[int, Application] = {}  # by port
         self._outgoing: deque[dict[str, Any]] = deque()
         self._asked: set[int] = set()
@@ -59,6 +60,8 @@ class RegistryLink:
         self._send(_registration("unregister", application))
 
     def find(self, number: int, name: str) -> None:
+        if self._socket is None:
+            self._try()  # somebody waits: sooner than by the clock
         if self._socket is not None:
             self._asked.add(number)
             self._send({"type": "find", "id": number, "name": name})
@@ -70,12 +73,24 @@ class RegistryLink:
     # Connection ----------------------------------------------------------------------------------------------------
 
     def _connect(self) -> None:
+        """By the clock, until there is a connection."""
+        self._retrying = False
+        if self._socket is None:
+            self._try()
+        if self._socket is None:
+            self._retry()
+
+    def _retry(self) -> None:
+        if not self._retrying:
+            self._retrying = True
+            self._loop.after(RETRY_S, self._connect)
+
+    def _try(self) -> None:
         link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             link.connect(str(self._path))
         except OSError:
             link.close()
-            self._loop.after(RETRY_S, self._connect)
             return
         self._socket = link
         self._outgoing.extend(_registration("register", one) for one in self._announced.values())
@@ -87,7 +102,7 @@ class RegistryLink:
         self._lost_s = self._loop.now()
         self._outgoing.clear()
         asked, self._asked = self._asked, set()
-        self._loop.after(RETRY_S, self._connect)
+        self._retry()
         for number in asked:
             self._answer(number, Found((), complete=False))
 
