@@ -43,6 +43,8 @@ class DataPlaneService:
     def __init__(self, loop: Loop, node: NodeConfig) -> None:
         self._loop, self._node = loop, node
         self._began_s = time.monotonic()
+        self.restored: str | None = None  # why going on would spend key a second time
+        self._generation = GenerationWatch(loop, self._machine_restored)
         self._plane = DataPlane(node.address)
         self._ring: RingPort | None = None
         self._links: list[LinkUnit] = []
@@ -51,8 +53,6 @@ class DataPlaneService:
         for link in node.links:
             self._add(link)
         self.forwarding = ForwardingUnit(loop, self._plane, node, self._links)
-        self.restored: str | None = None  # why going on would spend key a second time
-        self._generation = GenerationWatch(loop, self._machine_restored)
         self._plane.start()
         loop.watch(self._plane.punt_fd, self._punts)
         by_name = {unit.config.name: unit for unit in self._links}
@@ -102,11 +102,7 @@ class DataPlaneService:
         self._control.close()
 
     def _machine_restored(self, why: str) -> None:
-        """Not one packet more from this memory. The keys service may have keys that were given out: it ends too."""
-        self._plane.stop()
-        if self._ring is not None:
-            self._ring.tell({"type": "restored", "why": why})
-        journal.write("machine-restored", why)
+        """Not one packet more from this memory: whoever runs the loop stops the C thread first of all."""
         self.restored = why
         self._loop.stop()
 
@@ -218,9 +214,10 @@ def main() -> int:
     journal.write("unit-started", f"node {node.name} ({node.address}), {len(node.links)} links")
     notify.ready(f"{len(node.links)} links")
     loop.run()
-    notify.stopping()
     service.stop()
+    notify.stopping()
     if service.restored:
+        journal.write("machine-restored", service.restored)
         return 1  # and systemd starts it: a fresh hello voids what was open
     journal.write("unit-stopped", "stopped in order")
     return 0

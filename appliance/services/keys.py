@@ -35,6 +35,7 @@ from appliance.services.keys_loop import EpollLoop
 from appliance.services.keys_registry import RegistryLink
 from appliance.services.keys_ring import RingLink
 from appliance.services.runtime import Loop, Timer
+from appliance.services.vmgeneration import GenerationWatch
 from appliance.transport.endpoint import Endpoint
 
 STALLED_MOST_S = 10.0  # a client that reads nothing for so long while messages wait is thrown out
@@ -73,6 +74,8 @@ class KeysService:
         self.loop, self._node = loop, node
         self.now = loop.now
         self._started_s = self.now()
+        self.restored = False
+        self._generation = GenerationWatch(loop, self._machine_restored)
         self.shelf = Shelf(node.keys.shelf_keys, source_of(node.keys))
         self._listener = listener or control.listen(node.pfkey_socket, socket.SOCK_SEQPACKET, node.keys.socket_mode)
         self._own_socket = None if listener else node.pfkey_socket
@@ -95,10 +98,7 @@ class KeysService:
         endpoint = Endpoint(node.address, os.urandom, self._path_rate)
         self.core = KeysCore(endpoint, self.shelf, os.urandom, settings)
         self._dropped = endpoint.dropped
-        self.restored = False
-        self.ring = RingLink(
-            loop, node.ring_socket, self.shelf, self._packet, self._taken, self._way_changed, self._machine_restored
-        )
+        self.ring = RingLink(loop, node.ring_socket, self.shelf, self._packet, self._taken, self._way_changed)
         self.registry = RegistryLink(loop, node.registry_socket, self._found)
         self._control = control.ControlServer(
             loop,
@@ -166,7 +166,9 @@ class KeysService:
         self.after(now)
 
     def _machine_restored(self, why: str) -> None:
-        """Memory came back from a snapshot: keys in it may have been given out since, random numbers drawn already."""
+        """Keys in this memory may have been given out since, random numbers drawn: not one packet more leaves it."""
+        if self.ring is not None:
+            self.ring.lose()
         journal.write("machine-restored", why)
         self.restored = True
         self.loop.stop()
@@ -302,6 +304,7 @@ class KeysService:
             self.drop_client(client_id)
         self.loop.forget(self._listener.fileno())
         self._listener.close()
+        self._generation.close()
         if self._own_socket is not None:
             self._own_socket.unlink(missing_ok=True)
         self._control.close()

@@ -43,6 +43,8 @@ class EpollLoop(Loop):
             wait_s = 0.0 if until_s < 0.0 else until_s if until_s < longest_s else longest_s
         ready = self._epoll.poll(wait_s)
         for fileno, mask in ready:
+            if self._stopping:
+                return
             callback = self._callbacks.get(fileno)
             if callback is None:
                 continue

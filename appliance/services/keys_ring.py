@@ -39,10 +39,9 @@ class RingLink:
         packet: Packet,
         taken: Callable[[], None],
         way_changed: Callable[[], None],
-        restored: Callable[[str], None],
     ) -> None:
         self._loop, self._path, self._shelf = loop, path, shelf
-        self._packet, self._taken, self._way_changed, self._restored = packet, taken, way_changed, restored
+        self._packet, self._taken, self._way_changed = packet, taken, way_changed
         self._socket: socket.socket | None = None
         self._ring: RingPair | None = None
         self._to_keys = self._from_keys = -1
@@ -90,8 +89,6 @@ class RingLink:
             os.close(fd)
         if kind == "links":
             self._learn(message)
-        elif kind == "restored":
-            self._restored(str(message.get("why")))
         elif not data:
             self.lose()
             self._loop.after(RETRY_S, self.connect)

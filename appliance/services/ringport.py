@@ -90,9 +90,6 @@ class RingPort:
         journal.write("keys-lost", f"the keys service is gone: {why}")
 
     def push(self) -> None:
-        self.tell(self._describe())
-
-    def tell(self, message: dict[str, Any]) -> None:
         if self._connection is not None:
             with contextlib.suppress(OSError):
-                self._connection.send(json.dumps(message).encode())
+                self._connection.send(json.dumps(self._describe()).encode())

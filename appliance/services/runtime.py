@@ -72,6 +72,7 @@ class Loop:
         self.after(interval_s, again)
 
     def stop(self) -> None:
+        """Ends `run` at once: what else is ready or due by now is not served."""
         self._stopping = True
 
     def turn(self, longest_s: float = LONGEST_WAIT_S) -> None:
@@ -82,6 +83,8 @@ class Loop:
         if self._timers:
             wait_s = min(wait_s, max(0.0, self._timers[0][0] - self.now()))
         for key, events in self.selector.select(wait_s):
+            if self._stopping:
+                return
             # An earlier callback of this round may have forgotten this descriptor.
             if key.fd in self.selector.get_map():
                 key.data(events)
@@ -89,7 +92,7 @@ class Loop:
 
     def _fire(self) -> None:
         now = self.now()
-        while self._timers and self._timers[0][0] <= now:
+        while self._timers and self._timers[0][0] <= now and not self._stopping:
             timer = heapq.heappop(self._timers)[2]
             if timer.callback is not None:
                 timer.callback()

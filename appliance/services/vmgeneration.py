@@ -1,8 +1,10 @@
 """Was this virtual machine restored from a snapshot, or cloned, while it ran? The kernel says so by a uevent.
 
 Memory that comes back holds words of key that were spent after the snapshot was taken; going on would spend them again.
-So the data plane ends at once, and starts afresh like after a crash: open chunks are void. Between the restoring and
-the uevent lie some milliseconds that nobody can take away: a node's memory belongs in no snapshot.
+So the data plane ends at once, and starts afresh like after a crash: open chunks are void. Likewise the keys service,
+whose stock may have been given out since, and whose random numbers drawn. Each listens for itself: who heard of it from
+another unit would go on when that one does not run just then. Between the restoring and the uevent lie some
+milliseconds that nobody can take away: a node's memory belongs in no snapshot.
 
 The driver is drivers/virt/vmgenid.c of Linux (the uevent came with 6.10), the device the hypervisor's VM generation id.
 """
@@ -23,7 +25,8 @@ ROOM_BYTES = 1 << 20  # a storm of other uevents must not push ours out
 
 
 class GenerationWatch:
-    """Calls `restored` with the reason. Raises OSError when the kernel's uevents cannot be had."""
+    """Calls `restored` with the reason. To be made before the first secret is in memory: then no restoring is missed.
+    Raises OSError when the kernel's uevents cannot be had."""
 
     def __init__(self, loop: Loop, restored: Callable[[str], None]) -> None:
         self._loop, self._restored = loop, restored

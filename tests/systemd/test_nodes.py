@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
 from appliance.lab import until
+from tests.topology import uevent
 from tests.topology.talk import Flow, Talk
 
 from .machine import Machine
@@ -113,6 +116,29 @@ def test_keys_flow_on_when_a_unit_is_killed(pair: Pair, flow: Flow, unit: str) -
     assert {name for name in UNITS if after[name] != before[name]} == {unit}
     assert pair.node("paris").link()["log_records"] >= stored
     assert pair.node("paris").link()["state"] == "up"
+
+
+def test_a_restored_machine_starts_afresh(pair: Pair, flow: Flow) -> None:
+    """The kernel tells each unit that holds key in its own network namespace; confined as they are, they hear it."""
+    flow.wait()
+    before = pids(pair.paris)
+    told = {unit: before[unit] for unit in ("qbb-dataplane", "qbb-keys")}
+    for unit, pid in told.items():
+        since = pair.paris.cursor()
+        pair.paris.run("nsenter", "-t", str(pid), "-n", "python3", "-c", uevent.sender())
+        until(lambda u=unit: pair.paris.main_pid(f"{u}.service") not in (0, told[u]), f"{unit} starts afresh", LIMIT_S)
+        entries = pair.paris.entries("QBB_EVENT=machine-restored", f"--after-cursor={since}")
+        assert [entry["_SYSTEMD_UNIT"] for entry in entries] == [f"{unit}.service"]
+    flow.wait(limit_s=LIMIT_S)
+
+
+def test_the_kernel_tells_the_namespace_of_a_confined_unit(pair: Pair) -> None:
+    """Any uevent of the kernel's own will do: it sends all that are not a network's to every namespace."""
+    if not os.access(uevent.SOURCE, os.W_OK):
+        pytest.skip("this machine's /sys is read-only: no uevent can be had")
+    pid = pair.paris.main_pid("qbb-keys.service")
+    space = pair.paris.path(f"/proc/{pid}/ns/net")
+    subprocess.run(["nsenter", f"--net={space}", sys.executable, "-c", uevent.RECEIVER], check=True, timeout=LIMIT_S)
 
 
 def test_a_unit_that_hangs_is_started_again(pair: Pair, flow: Flow) -> None:

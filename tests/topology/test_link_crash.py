@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from appliance.client import KeyServiceError, Told
-from appliance.lab import Network, Process, until
+from appliance.lab import Network, Node, Process, until
 
+from . import uevent
 from .talk import Flow, Talk, refused_with
 
 UNITS = [
@@ -102,28 +103,43 @@ def test_keys_outlive_the_data_plane(network: Network) -> None:
         talk.keys(20)
 
 
+def restore(node: Node, *units: str) -> None:
+    """The kernel says that the virtual machine came back from a snapshot; these units say so and end."""
+    node.process("restore", [sys.executable, "-c", uevent.sender()]).start()
+    for unit in units:
+        process = node.units[unit]
+        until(lambda process=process: not process.running, f"{unit} ends")  # type: ignore[misc]
+        assert process.status == 1, "the service manager starts it again"
+        assert "machine-restored" in process.said()
+
+
 def test_a_restored_machine_starts_afresh(network: Network) -> None:
-    """The kernel's word that the virtual machine came back from a snapshot: both units that hold key end at once, and
-    what was open is void. Sent here as the kernel passes on what root of a namespace sends it."""
+    """Both units that hold key end at once, and what was open is void."""
     paris = network.node("paris")
     with Talk(network, prefetch=8) as talk:
         talk.keys(4)
     epoch, records = paris.link()["epoch"], paris.link()["log_records"]
-    uevent = r"change@/devices/platform/vmgenid\0ACTION=change\0DEVPATH=/devices/platform/vmgenid\0NEW_VMGENID=1\0"
-    script = (
-        "import os, socket\n"
-        "kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15)\n"
-        f"kernel.sendto(NLMSG(b'{uevent}'), (0, 0))\n"
-    )
-    header = "import struct\nNLMSG = lambda data: struct.pack('=IHHII', 16 + len(data), 16, 1, 1, 0) + data\n"
-    paris.process("restore", [sys.executable, "-c", header + script]).start()
-    for unit in ("dataplane", "keys"):
-        until(lambda unit=unit: not paris.units[unit].running, f"{unit} ends")  # type: ignore[misc]
-        assert "machine-restored" in paris.units[unit].said()
+    restore(paris, "dataplane", "keys")
     paris.start("dataplane", "keys")
     network.wait_ready()
     link = paris.link()
     assert link["epoch"] > epoch
     assert link["log_records"] > records
+    with Talk(network, port=5001) as talk:
+        talk.keys(4)
+
+
+def test_keys_are_given_up_without_a_data_plane_that_tells_of_it(network: Network) -> None:
+    """The machine is restored while its data plane does not run: no key of the old stock is given out."""
+    paris = network.node("paris")
+    with Talk(network, prefetch=16) as talk:
+        talk.keys(1)
+        until(lambda: paris.ask("keys", "sessions")["sessions"][0]["stock"] >= 12, "a stock")
+        paris.units["dataplane"].kill()
+        restore(paris, "keys")
+        with pytest.raises(OSError):
+            talk.connection.key()
+    paris.start("dataplane", "keys")
+    network.wait_ready()
     with Talk(network, port=5001) as talk:
         talk.keys(4)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from appliance.services import notify
+from appliance.services.keys_loop import EpollLoop
 from appliance.services.runtime import READ, WRITE, Loop
 
 
@@ -79,6 +80,27 @@ def test_a_callback_may_forget_another_ready_descriptor() -> None:
         loop.watch(left.fileno(), forget_all)
         right.send(b"x")
     loop.turn(0)
+    assert calls == [READ]
+    for pair in pairs:
+        for end in pair:
+            end.close()
+
+
+@pytest.mark.parametrize("kind", [Loop, EpollLoop])
+def test_stop_ends_at_once(kind: type[Loop]) -> None:
+    """What is ready too is not served any more, nor a timer that is due."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    loop, calls = kind(), []
+
+    def stop(events: int) -> None:
+        calls.append(events)
+        loop.after(0, lambda: calls.append(-1))
+        loop.stop()
+
+    for left, right in pairs:
+        loop.watch(left.fileno(), stop)
+        right.send(b"x")
+    loop.run()
     assert calls == [READ]
     for pair in pairs:
         for end in pair:
