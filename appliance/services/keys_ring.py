@@ -48,23 +48,36 @@ class RingLink:
         self._links: dict[str, dict[str, Any]] = {}
         self._routes: list[tuple[IPv4Network, str]] = []
         self._down_since_s: dict[str, float] = {}  # links that carry nothing
-        self._lost_s: float | None = loop.now()  # since when there is no data plane
+        self._lost_s = loop.now()  # when the data plane went, or was there again and had not given the ring yet
+        self._retrying = False
         self.dropped: Counter[str] = Counter()
-        self.connect()
+        self._connect()
 
     @property
     def up(self) -> bool:
         return self._ring is not None
 
-    def connect(self) -> None:
+    def _connect(self) -> None:
+        """By the clock, until there is a connection."""
+        self._retrying = False
+        if self._socket is None:
+            self._try()
+        if self._socket is None:
+            self._retry()
+
+    def _retry(self) -> None:
+        if not self._retrying:
+            self._retrying = True
+            self._loop.after(RETRY_S, self._connect)
+
+    def _try(self) -> None:
         link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             link.connect(str(self._path))
         except OSError:
             link.close()
-            self._loop.after(RETRY_S, self.connect)
             return
-        self._socket = link
+        self._socket, self._lost_s = link, self._loop.now()
         self._loop.watch(link.fileno(), self._told)
 
     def _told(self, events: int) -> None:
@@ -91,7 +104,7 @@ class RingLink:
             self._learn(message)
         elif not data:
             self.lose()
-            self._loop.after(RETRY_S, self.connect)
+            self._retry()
 
     def _replace(self, fds: list[int]) -> None:
         self._drop_ring()
@@ -104,7 +117,6 @@ class RingLink:
             return
         finally:
             os.close(memory)
-        self._lost_s = None
         self._loop.watch(self._to_keys, self._woken)
         self._woken(0)
 
@@ -149,7 +161,9 @@ class RingLink:
     def outage(self, node: IPv4Address) -> str | None:
         """Why nothing gets to a node: no route, or a fault that has lasted; None when something may."""
         now = self._loop.now()
-        if self._lost_s is not None:
+        if self._ring is None:
+            if self._socket is None:
+                self._try()  # somebody waits: sooner than by the clock
             return "this node's data plane does not run" if now - self._lost_s >= OUTAGE_S else None
         link = self._link_to(node)
         if link is None:

@@ -12,7 +12,7 @@ from appliance.routing import port
 from appliance.routing.port import LinkState
 from appliance.services.runtime import READ, WRITE, Loop
 
-TRY_AGAIN_S = 0.5
+TRY_AGAIN_S = 0.1  # a data plane that starts again refuses what is beyond its neighbours until it has our table
 MOST_WAITING = 1 << 14  # messages that the data plane has not read yet
 MOST_MESSAGES = 64  # read in one go
 
