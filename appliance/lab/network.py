@@ -11,7 +11,7 @@ from appliance.lab.node import Node
 from appliance.lab.plan import DevicePlan, LinkPlan, NetworkPlan
 from appliance.lab.process import Process, python
 from appliance.lab.run import Run
-from appliance.lab.waiting import until
+from appliance.lab.waiting import LIMIT_S, until
 from appliance.native import linksecret
 
 SECRET_BYTES = 8192
@@ -74,7 +74,7 @@ class Network:
         links = all(self.nodes[site].usable(link.name) for link in self.plan.links for site in link.ends)
         return links and all(node.serves() for node in self.nodes.values())
 
-    def wait_ready(self, limit_s: float = 60.0) -> None:
+    def wait_ready(self, limit_s: float = LIMIT_S) -> None:
         until(self.ready, lambda: f"all links ready; they are {self.describe()}", limit_s)
 
     def describe(self) -> str:

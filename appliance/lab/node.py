@@ -11,7 +11,7 @@ from appliance.client import Client
 from appliance.lab.plan import NetworkPlan, SitePlan, configuration
 from appliance.lab.process import Process, python
 from appliance.lab.run import Run
-from appliance.lab.waiting import until
+from appliance.lab.waiting import LIMIT_S, until
 from appliance.services.control import NoAnswer, ask
 
 DATAPLANE, KEYS = "dataplane", "keys"
@@ -76,7 +76,7 @@ class Node:
         for unit in units or self.units:
             self.units[unit].stop()
 
-    def wait_answers(self, *units: str, limit_s: float = 30.0) -> None:
+    def wait_answers(self, *units: str, limit_s: float = LIMIT_S) -> None:
         """Until the units answer at their control sockets. Raises WaitedInVain with a unit's last words."""
         for unit in units or self.units:
             until(partial(self.answers, unit), partial(self._last_words, unit), limit_s)

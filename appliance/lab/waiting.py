@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 POLL_S = 0.02
+LIMIT_S = 90.0  # several times of what takes longest, on a machine that does other things too
 Found = TypeVar("Found")
 
 
@@ -14,7 +15,7 @@ class WaitedInVain(AssertionError):
     """Something did not happen in time."""
 
 
-def until(found: Callable[[], Found], what: str | Callable[[], str], limit_s: float = 30.0) -> Found:
+def until(found: Callable[[], Found], what: str | Callable[[], str], limit_s: float = LIMIT_S) -> Found:
     """What `found` returns as soon as that is true. Raises WaitedInVain with `what`."""
     end = time.monotonic() + limit_s
     while not (value := found()):

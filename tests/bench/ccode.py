@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 from collections.abc import Iterator
@@ -19,7 +20,10 @@ RELAY_TARGET = 0.7
 
 def run(bench: str) -> list[dict[str, Any]]:
     """What the benchmark prints. Raises CalledProcessError."""
-    subprocess.run(["make", "-s", "-C", str(ROOT / "csrc/bench"), "all"], check=True)
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build/bench.lock").open("w") as lock:  # two that build at once would run what is half written
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run(["make", "-s", "-C", str(ROOT / "csrc/bench"), "all"], check=True)
     printed = subprocess.run([ROOT / "build/bench" / bench], check=True, capture_output=True, text=True).stdout
     return [json.loads(line) for line in printed.splitlines()]
 

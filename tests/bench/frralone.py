@@ -124,8 +124,8 @@ class FrrAlone:
         words = ["stdbuf", "-oL", "ip", "-n", self.names[name], "monitor", "route"]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as monitor:
             assert monitor.stdout is not None
-            time.sleep(0.5)  # until it listens
             try:
+                until(lambda: listens(monitor.pid), "ip monitor listens", LIMIT_S)
                 yield iter(monitor.stdout)
             finally:
                 monitor.kill()
@@ -133,6 +133,16 @@ class FrrAlone:
     def close(self) -> None:
         for folder in self._folders:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def listens(pid: int) -> bool:
+    """Does the process have a netlink socket that is a member of some group?"""
+    sockets = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            sockets.add(str(descriptor.readlink()))
+    rows = (row.split() for row in Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:])
+    return any(int(row[3], 16) and f"socket:[{row[-1]}]" in sockets for row in rows)
 
 
 def version() -> str:

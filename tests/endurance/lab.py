@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -119,8 +120,11 @@ class Lab:
     def daemons(self, node: str) -> dict[str, int]:
         """FRR's processes by name."""
         place = design.routing_namespace(self.found.namespace(node))
-        found = {pid: Path(f"/proc/{pid}/comm") for pid in namespaces.processes(place)}
-        return {path.read_text().strip(): pid for pid, path in found.items() if path.exists()}
+        found = {}
+        for pid in namespaces.processes(place):
+            with contextlib.suppress(OSError):  # ended meanwhile
+                found[Path(f"/proc/{pid}/comm").read_text().strip()] = pid
+        return found
 
     def last_words(self, node: str, unit: str) -> str:
         path = Path(self.found.directory) / f"{node}-{unit}.log"

@@ -46,6 +46,13 @@ class Site:
             return {}
         return links[0]
 
+    def serves(self) -> bool:
+        """Does the keys service have its data plane?"""
+        try:
+            return bool(ask(self.machine.path("/run/qbb/keys.control"), "status")["data_plane"])
+        except NoAnswer:
+            return False
+
 
 class Pair:
     """`package`: the .deb. Everything goes at the end of the run."""
@@ -78,9 +85,10 @@ class Pair:
         self.each(lambda machine: machine.run("systemctl", "start", "qbb.target"))
 
     def wait_ready(self) -> None:
-        """Until both links carry keys."""
+        """Until both links carry keys, and the keys services have their data planes."""
         for site in self._sites.values():
             until(lambda site=site: site.link().get("usable"), lambda site=site: self.told(site), READY_S)
+            until(site.serves, lambda site=site: f"the keys service of {self.told(site)}", READY_S)
 
     def accepted(self, name: str) -> int:
         """Blocks that the data plane took from the device, since the device's unit started."""

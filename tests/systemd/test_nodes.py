@@ -23,13 +23,20 @@ LIMIT_S = 240.0
 
 
 def pids(machine: Machine) -> dict[str, int]:
-    return {unit: machine.main_pid(f"{unit}.service") for unit in UNITS}
+    """Of all units, as soon as all run."""
+    found: dict[str, int] = {}
+
+    def all_run() -> bool:
+        found.update({unit: machine.main_pid(f"{unit}.service") for unit in UNITS})
+        return all(found.values()) and all(machine.active(f"{unit}.service") for unit in UNITS)
+
+    until(all_run, lambda: f"all units run: {found}", LIMIT_S)
+    return found
 
 
 def test_every_unit_is_ready_and_says_what_it_does(pair: Pair) -> None:
     for machine in pair.machines.values():
-        for unit in UNITS:
-            assert machine.active(f"{unit}.service"), unit
+        pids(machine)
         for unit in PROGRAMS:
             until(lambda m=machine, u=unit: m.show(f"{u}.service", "StatusText")["StatusText"], f"status of {unit}")
 
@@ -49,10 +56,11 @@ def test_routing_goes_over_the_link(pair: Pair) -> None:
 
 def test_no_unit_may_do_what_it_need_not(pair: Pair) -> None:
     users = set()
+    running = pids(pair.paris)
     for unit in UNITS:
         told = pair.paris.show(f"{unit}.service", "LimitCORE", "MemorySwapMax", "NoNewPrivileges", "User")
         assert (told["LimitCORE"], told["MemorySwapMax"], told["NoNewPrivileges"]) == ("0", "0", "yes"), unit
-        status = pair.paris.path(f"/proc/{pair.paris.main_pid(f'{unit}.service')}/status").read_text()
+        status = pair.paris.path(f"/proc/{running[unit]}/status").read_text()
         fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
         assert fields["NoNewPrivs"] == "1" and fields["Seccomp"] == "2", unit
         assert "0" not in fields["Uid"].split(), unit
@@ -127,8 +135,12 @@ def test_a_restored_machine_starts_afresh(pair: Pair, flow: Flow) -> None:
         since = pair.paris.cursor()
         pair.paris.run("nsenter", "-t", str(pid), "-n", "python3", "-c", uevent.sender())
         until(lambda u=unit: pair.paris.main_pid(f"{u}.service") not in (0, told[u]), f"{unit} starts afresh", LIMIT_S)
-        entries = pair.paris.entries("QBB_EVENT=machine-restored", f"--after-cursor={since}")
-        assert [entry["_SYSTEMD_UNIT"] for entry in entries] == [f"{unit}.service"]
+
+        def tellers(since: str = since) -> list[str]:
+            entries = pair.paris.entries("QBB_EVENT=machine-restored", f"--after-cursor={since}")
+            return [entry["SYSLOG_IDENTIFIER"] for entry in entries]
+
+        until(lambda u=unit: tellers() == [u], lambda: f"who tells of it: {tellers()}", LIMIT_S)
     flow.wait(limit_s=LIMIT_S)
 
 
@@ -152,7 +164,7 @@ def test_a_unit_that_hangs_is_started_again(pair: Pair, flow: Flow) -> None:
     pair.paris.run("sh", "-c", f"kill -STOP {' '.join(str(before[unit]) for unit in PROGRAMS)}")
     for unit in PROGRAMS:
         until(lambda u=unit: pair.paris.main_pid(f"{u}.service") not in (0, before[u]), f"{unit} comes back", LIMIT_S)
-        assert "Watchdog timeout" in pair.paris.journal("-u", f"{unit}.service", "-n", "50")
+        until(lambda u=unit: "Watchdog timeout" in pair.paris.journal("-u", f"{u}.service"), "why is told", LIMIT_S)
     for unit in PROGRAMS:
         pair.paris.run("rm", "-r", f"/run/systemd/system/{unit}.service.d")
     pair.paris.run("systemctl", "daemon-reload")

@@ -45,14 +45,23 @@ def test_the_life_of_a_package(installed: tuple[Machine, str], tmp_path: Path) -
     removing_stops_everything_and_purging_leaves_the_key_store(machine)
 
 
+def until_told(machine: Machine, unit: str, words: str) -> None:
+    """What a unit says is in the journal a moment later."""
+
+    def told() -> str:
+        return machine.journal("-u", f"{unit}.service")
+
+    until(lambda: words in told(), lambda: f"{words}: {told()}", LIMIT_S)
+
+
 def nothing_starts_without_a_node_file(machine: Machine, told: str) -> None:
     assert "write /etc/qbb/node.toml" in told
     machine.run("systemctl", "start", "qbb.target")
     for unit in ("qbb-dataplane", "qbb-keys", "qbb-monitor"):
         assert not machine.active(f"{unit}.service")
-        assert f"unmet condition check ConditionPathExists={NODE_FILE}" in machine.journal("-u", f"{unit}.service")
-    told = machine.journal("-u", "qbb-check.service")
-    assert f"{NODE_FILE}: cannot be read: No such file or directory" in told and "man qbb-node.toml" in told
+        until_told(machine, unit, f"unmet condition check ConditionPathExists={NODE_FILE}")
+    until_told(machine, "qbb-check", f"{NODE_FILE}: cannot be read: No such file or directory")
+    until_told(machine, "qbb-check", "man qbb-node.toml")
 
 
 def everything_is_there(machine: Machine) -> None:
@@ -75,20 +84,20 @@ def a_wrong_node_file_is_told_of_and_taken_up_when_it_is_mended(machine: Machine
     machine.run("qbb", "link", "secret", "--out", "/etc/credstore/qbb.link.vienna")
     machine.path(NODE_FILE).write_text(good.replace("keepalive_s", "kepalive_s"))
     machine.run("systemctl", "start", "qbb.target")
-
-    def told(unit: str) -> str:
-        return machine.journal("-u", f"{unit}.service")
-
-    until(lambda: "did you mean keepalive_s?" in told("qbb-check"), lambda: told("qbb-check"), LIMIT_S)
-    until(lambda: "did you mean keepalive_s?" in told("qbb-dataplane"), lambda: told("qbb-dataplane"), LIMIT_S)
+    until_told(machine, "qbb-check", "did you mean keepalive_s?")
+    until_told(machine, "qbb-dataplane", "did you mean keepalive_s?")
     line = 1 + good.splitlines().index(next(one for one in good.splitlines() if one.startswith("keepalive_s")))
-    assert f"{NODE_FILE}:{line}: " in told("qbb-check")
+    until_told(machine, "qbb-check", f"{NODE_FILE}:{line}: ")
     entry = machine.entries("QBB_EVENT=configuration-refused", "-n", "1")[0]
     assert entry["MESSAGE_ID"] == "38dda0fc4e0158679f2e6b6def250789"
     assert "The configuration is wrong" in machine.journal("-x", "QBB_EVENT=configuration-refused", "-n", "1")
     machine.path(NODE_FILE).write_text(good)
     for unit in ("qbb-dataplane", "qbb-keys", "qbb-monitor", "qbb-routing"):
-        until(lambda u=unit: machine.active(f"{u}.service"), lambda u=unit: told(u), LIMIT_S)
+        until(
+            lambda u=unit: machine.active(f"{u}.service"),
+            lambda u=unit: machine.journal("-u", f"{u}.service"),
+            LIMIT_S,
+        )
 
 
 def an_upgrade_keeps_the_store_and_runs_the_new_version(machine: Machine, tmp_path: Path) -> None:

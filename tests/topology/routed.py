@@ -28,15 +28,20 @@ def link(name: str, ends: tuple[str, str], network: str, cost: int, area: str = 
 
 @contextlib.contextmanager
 def running(plan: NetworkPlan) -> Iterator[Network]:
+    """Nothing of it stays, whatever happens."""
     if os.geteuid() != 0:
         pytest.skip("network namespaces need root")
-    with Run() as run:
-        network = Network(run, plan)
-        for node in network.nodes.values():
-            # FRR wants a namespace without other doors; by its name it goes with the run.
-            space = f"{node.namespace}-r"
-            node.config.write_text(node.config.read_text().replace("[routing]", f'[routing]\nnamespace = "{space}"'))
-        network.start()
-        yield network
-    for node in network.nodes.values():
-        shutil.rmtree(Path("/run/frr") / f"{node.namespace}-r", ignore_errors=True)
+    spaces: list[str] = []
+    try:
+        with Run() as run:
+            network = Network(run, plan)
+            for node in network.nodes.values():
+                # FRR wants a namespace without other doors; by its name it goes with the run.
+                spaces.append(f"{node.namespace}-r")
+                text = node.config.read_text().replace("[routing]", f'[routing]\nnamespace = "{spaces[-1]}"')
+                node.config.write_text(text)
+            network.start()
+            yield network
+    finally:
+        for space in spaces:  # of FRR that was killed
+            shutil.rmtree(Path("/run/frr") / space, ignore_errors=True)

@@ -234,11 +234,11 @@ class Lab:
 
     def daemon(self, name: str, program: str) -> int:
         """Process id of a node's zebra or ospfd."""
-        return next(
-            pid
-            for pid in namespaces.processes(self.namespace(name))
-            if Path(f"/proc/{pid}/comm").read_text().strip() == program
-        )
+        for pid in namespaces.processes(self.namespace(name)):
+            with contextlib.suppress(OSError):  # ended meanwhile
+                if Path(f"/proc/{pid}/comm").read_text().strip() == program:
+                    return pid
+        raise AssertionError(f"{name} has no {program}")
 
     def log(self, name: str, unit: str) -> str:
         return (self.folder(name) / f"{unit}.log").read_text()
@@ -260,18 +260,19 @@ class Lab:
     def wait(self, what: str, holds: Callable[[], object], patience_s: float = PATIENCE_S) -> float:
         """Until it does; how long that took. A unit that does not answer yet is asked again."""
         began = time.monotonic()
+        self.wait_for(what, holds, patience_s)
+        return time.monotonic() - began
+
+    def wait_for(self, what: str, says: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+        """What it says, once it says something."""
+        end = time.monotonic() + patience_s
         seen: object = None
-        while time.monotonic() - began < patience_s:
+        while time.monotonic() < end:
             with contextlib.suppress(control.NoAnswer):
-                if seen := holds():
-                    return time.monotonic() - began
+                if seen := says():
+                    return seen
             time.sleep(0.02)
         raise AssertionError(f"{what}: not within {patience_s} s, but {seen!r}\n{self._report()}")
-
-    def wait_for(self, what: str, holds: Callable[[], Any]) -> Any:
-        """What it says, once it says something."""
-        self.wait(what, holds)
-        return holds()
 
     def _report(self) -> str:
         logs = [f"--- {name} {unit}\n{self.log(name, unit)[-1500:]}" for name, unit in self._processes]

@@ -11,7 +11,7 @@ from appliance.lab import Network, until
 
 from .talk import Talk
 
-AGAIN_S, CONNECT_S = 0.1, 60.0
+AGAIN_S, CONNECT_S = 0.1, 120.0
 FIRST_PORT = 5100
 
 
@@ -72,7 +72,7 @@ class Steady(threading.Thread):
                 self.refusals.append(str(error))
                 self._stopping.wait(AGAIN_S)
 
-    def more(self, count: int = 5, limit_s: float = 80.0) -> None:
+    def more(self, count: int = 5, limit_s: float = 120.0) -> None:
         """Until so many further keys were equal at both ends."""
         wanted = self.good + count
         until(lambda: self.good >= wanted or self.ended, lambda: f"{count} keys; {self.refusals[-3:]}", limit_s)

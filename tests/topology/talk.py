@@ -8,6 +8,7 @@ from typing import Self
 
 from appliance.client import Client, Connection, KeyServiceError
 from appliance.lab import Network, until
+from appliance.lab.waiting import LIMIT_S
 
 SERVER_PORT, CLIENT_PORT = 6000, 5000
 
@@ -83,7 +84,7 @@ class Flow(threading.Thread):
             else:
                 self.wrong += 1
 
-    def wait(self, more: int = 5, limit_s: float = 40.0) -> None:
+    def wait(self, more: int = 5, limit_s: float = LIMIT_S) -> None:
         """Until so many further keys were equal at both ends."""
         wanted = self.good + more
         until(lambda: self.good >= wanted, lambda: f"{more} keys; errors {self.errors[-3:]}", limit_s)
@@ -105,7 +106,7 @@ def refusal(action: Callable[[], object]) -> KeyServiceError:
     raise AssertionError("it was not refused")
 
 
-def refused_with(action: Callable[[], object], words: str, limit_s: float = 15.0) -> KeyServiceError:
+def refused_with(action: Callable[[], object], words: str, limit_s: float = LIMIT_S) -> KeyServiceError:
     """The refusal that names the words, once it comes: an outage shows after a second."""
 
     def found() -> KeyServiceError | None:

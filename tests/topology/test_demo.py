@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -46,8 +47,11 @@ class Demo:
     def runs(self) -> list[str]:
         """Ids of the lab's run and of the demonstration's own, whose lock it holds open."""
         found = record.read(self.name)
-        opened = [path.readlink() for path in Path(f"/proc/{self.process.pid}/fd").iterdir()]
-        own = [path.name for path in opened if path.parent == run.LOCKS]
+        opened = []
+        for path in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                opened.append(path.readlink())
+        own = [path.name for path in opened if path.parent == run.LOCKS and path != run.GATE]
         assert found is not None and own
         return [found.run, *own]
 

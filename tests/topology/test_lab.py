@@ -251,7 +251,7 @@ def test_interrupting_up_removes_what_it_made(lab: Lab) -> None:
 def test_what_does_not_come_up_is_named(lab: Lab) -> None:
     text = lab.file.read_text().replace('key_rate = "200 kbit/s"', 'key_rate = "100 bit/s"')
     lab.file.write_text(text)
-    told = lab.qbb("up", "--timeout", "4", status=1)
+    told = lab.qbb("up", "--timeout", "10", status=1)
     assert "8 of 8 ends of links are not up" in told
     assert "qbb1, link qbb1-qbb2: " in told and ", store " in told
     lab.qbb("down")

@@ -51,7 +51,7 @@ def test_killed_unit_recovers(network: Network, flow: Flow, site: str, unit: str
     made = until(lambda: blocks(network), "the fibre makes blocks")
     until(lambda: blocks(network) > made, "new blocks")
     until(lambda: charges(network), "key arrives")
-    assert network.ready()
+    network.wait_ready()
 
 
 def test_both_data_planes_killed_at_once(network: Network, flow: Flow) -> None:
@@ -80,7 +80,7 @@ def test_lost_session_keys_reset_the_connection(network: Network, site: str) -> 
         asking = talk.server.accepted(told) if site == "paris" else talk.connection
         network.node(site).units["keys"].kill()
         network.node(site).start("keys")
-        network.node(site).wait_answers("keys")
+        network.wait_ready()
         refused_with(lambda: asking.key(48).wipe(), "ended: reset")
         until(lambda: other.ask("keys", "status")["shelf_used"] == 0, "the far end's keys are wiped")
         with pytest.raises(KeyServiceError):

@@ -150,8 +150,9 @@ def fill(path: Path) -> bool:
 
 def restart_if_failed(node: Node) -> bool:
     """A link whose log could not be written stands still until its data plane is started again."""
-    if node.link()["state"] == "failed":
-        assert "No space left" in node.link()["cause"]
+    link = node.link()
+    if link["state"] == "failed":
+        assert "No space left" in link["cause"]
         node.stop("dataplane")
         node.start("dataplane")
         node.wait_answers("dataplane")

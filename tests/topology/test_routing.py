@@ -19,6 +19,7 @@ import pytest
 from appliance.lab import namespaces
 from appliance.network import packet as network
 from appliance.routing.cost import SETTLE_S
+from appliance.routing.port import TableEntry
 
 from .routing_lab import Lab, Link, Node, connect
 
@@ -53,6 +54,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def wait_whole(lab: Lab) -> None:
     lab.wait("all areas at QBB1", lambda: {f"1.{n}.0.0/16" for n in (2, 3, 4, 5)} <= set(lab.routes("qbb1")))
     lab.wait("all of QBB1's links", lambda: len(lab.entries("qbb1", "qbb4")) == 2)
+    lab.wait("Area 1 at the others", lambda: all(lab.entries(f"area{n}", "1.1.0.0/16") for n in (2, 3, 4, 5)))
     lab.wait("nobody settles or holds", lambda: not any(unsettled(lab, name) for name in lab.nodes))
 
 
@@ -79,11 +81,17 @@ def test_the_papers_tables_by_ospf(lab: Lab) -> None:
 
 
 def test_the_data_plane_gets_the_whole_table(lab: Lab) -> None:
-    assert lab.forwarder is not None
-    table = {str(IPv4Address(entry.prefix)): entry for entry in lab.forwarder.tables["qbb1"]}
-    assert [tuple(choice) for choice in table["1.4.0.0"].choices] == [(1, 17, True), (0, 18, True)]
-    assert "1.1.1.0" not in table, "its own network is not to be sent"
-    bits = [entry.bits for entry in lab.forwarder.tables["qbb1"]]
+    def choices(prefix: str) -> list[tuple[int, int, bool]]:
+        return [
+            tuple(choice) for entry in table() if entry.prefix == int(IPv4Address(prefix)) for choice in entry.choices
+        ]
+
+    def table() -> list[TableEntry]:
+        return lab.forwarder.tables["qbb1"] if lab.forwarder else []
+
+    lab.wait("Area 4", lambda: choices("1.4.0.0") == [(1, 17, True), (0, 18, True)])
+    assert choices("1.1.1.0") == [], "its own network is not to be sent"
+    bits = [entry.bits for entry in table()]
     assert bits == sorted(bits, reverse=True)
 
 
@@ -156,9 +164,9 @@ def test_ospfd_dies_and_the_table_stays_until_it_is_back(lab: Lab) -> None:
     with lab.registry("qbb1") as registry:
         registry.register(7000, "bank")
         lab.wait("bank at QBB3", lambda: applications(lab, "qbb3", name="bank"))
-        table = lab.forwarder.tables["qbb1"]
+        table, losses = lab.forwarder.tables["qbb1"], lab.log("qbb1", "routing").count("ospf-lost")
         os.kill(lab.daemon("qbb1", "ospfd"), signal.SIGKILL)
-        lab.wait("the loss is seen", lambda: "ospf-lost" in lab.log("qbb1", "routing"))
+        lab.wait("the loss is seen", lambda: lab.log("qbb1", "routing").count("ospf-lost") > losses)
         assert lab.forwarder.tables["qbb1"] == table, "what is known of the links still holds"
         lab.wait("a new session", lambda: lab.ask("qbb1", "status")["ospf"])
         wait_whole(lab)
@@ -183,12 +191,18 @@ def test_ends_of_a_link_that_disagree_are_told(tmp_path: Path) -> None:
     b.links.append(Link("a", "1.1.128.0/30", BACKBONE))
     connect(a, c, "1.1.128.4/30", AREA_1, (1, 1))
     with Lab(tmp_path, [a, b, c]) as lab:
+
+        def causes(name: str) -> list[str]:
+            told: list[str] = lab.ask(name, "status")["causes"]
+            return told
+
+        lab.wait("a and c understand each other", lambda: lab.entries("a", "c") and lab.entries("c", "a"))
         for name, link in (("a", "to-b"), ("b", "to-a")):
-            (cause,) = lab.wait_for(f"{name} says why", lambda: lab.ask(name, "status")["causes"])  # noqa: B023
+            lab.wait(f"{name} says why, and nothing else", lambda: len(causes(name)) == 1)  # noqa: B023
+            (cause,) = causes(name)
             assert cause.startswith(f"OSPF finds no neighbour on link {link}: ")
             assert "network, area, hello_interval_s and dead_interval_s equal at both ends" in cause
-        lab.wait("a and c understand each other", lambda: lab.entries("a", "c"))
-        assert lab.ask("c", "status")["causes"] == []
+        assert causes("c") == []
 
 
 def applications(lab: Lab, at: str, **wanted: Any) -> list[tuple[str, int]]:
@@ -202,6 +216,7 @@ def test_registrations_cross_the_network(lab: Lab) -> None:
         assert registry.register(7443, "vault", public="198.51.100.9")["type"] == "registered"
         registry.register(7444, "vault-2")
         lab.wait("the vault", lambda: applications(lab, "qbb1", name="vault") == [("1.4.1.1", 7443)])
+        lab.wait("vault-2", lambda: applications(lab, "qbb1", name="vault-2") == [("1.4.1.1", 7444)])
         with lab.registry("qbb1") as other:
             (found,) = other.find(address="1.4.1.1", port=7443)
         assert (found["name"], found["public"]) == ("vault", "198.51.100.9")
@@ -242,8 +257,8 @@ def test_registrations_for_other_nodes_are_not_believed(lab: Lab) -> None:
                 lambda: lab.ask(name, "status")["dropped"].get("registration-forged"),  # noqa: B023
             )
             assert forged > 0
-            lab.wait("the honest one is known", lambda: applications(lab, name, name="bank"))  # noqa: B023
-            assert applications(lab, name, name="bank") == [("1.1.2.1", 7000)]
+            honest_alone = [("1.1.2.1", 7000)]
+            lab.wait("the honest one alone", lambda: applications(lab, name, name="bank") == honest_alone)  # noqa: B023
     lab.stop("area4", "routing")
     lab.start("area4", "routing")
     wait_whole(lab)
@@ -257,13 +272,13 @@ def test_thousands_of_registrations(lab: Lab) -> None:
         for number in range(count):
             registry.register(10_000 + number, f"application-{number}")
         took = lab.wait(
-            "all of them at QBB1", lambda: lab.ask("qbb1", "status")["registrations"] >= count, patience_s=60
+            "all of them at QBB1", lambda: lab.ask("qbb1", "status")["registrations"] >= count, patience_s=180
         )
         print(f"{count} registrations in {time.monotonic() - began:.2f} s, {1e3 * took:.0f} ms after the last")
         assert applications(lab, "qbb1", name=f"application-{count - 1}") == [("1.5.1.1", 10_000 + count - 1)]
         assert lab.ask("qbb1", "status")["dropped"].get("registration-forged", 0) == forged
     try:
-        lab.wait("all gone", lambda: lab.ask("qbb1", "status")["registrations"] == 0, patience_s=120)
+        lab.wait("all gone", lambda: lab.ask("qbb1", "status")["registrations"] == 0, patience_s=300)
     except AssertionError:
         rows = lab.ask("qbb1", "registrations")["registrations"]
         print(f"{len(rows)} are left: {rows[:3]} ... {rows[-3:]}; {lab.ask('area5', 'status')}")
@@ -295,15 +310,15 @@ def test_a_derived_cost_follows_the_key_rate_and_a_qan_carries_nothing(tmp_path:
     connect(c, b, "1.2.128.8/30", BACKBONE, (1, 1))
     connect(b, d, "1.2.128.12/30", BACKBONE, (5, 5))
     with Lab(tmp_path, [a, b, c, d]) as lab:
-        lab.wait("all ways of a", lambda: lab.entries("a", "d") and lab.entries("a", "c"))
-        assert lab.entries("a", "d") == [("b", 1005)], "10 kbit/s of key; and nothing goes through c, though it is near"
         lab.wait("both ways to c", lambda: lab.entries("a", "c") == [("c", 1), ("b", 1001)])
+        lab.wait("the way to d", lambda: lab.entries("a", "d") == [("b", 1005)])
         lab.wait("c has ways of its own", lambda: lab.entries("c", "d"))
+        assert lab.entries("a", "d") == [("b", 1005)], "10 kbit/s of key; and nothing goes through c, though it is near"
         assert [link["cost"] for link in lab.ask("a", "status")["links"]] == [1000, 1]
         assert lab.forwarder is not None
         lab.forwarder.rate_bps["a", "b"] = 2_500.0
         # Told after the new rate stayed for a while (cost.SETTLE_S), over ospfd's vty.
-        lab.wait("the new cost", lambda: lab.entries("a", "d") == [("b", 4005)], patience_s=3 * SETTLE_S)
+        lab.wait("the new cost", lambda: lab.entries("a", "d") == [("b", 4005)], patience_s=6 * SETTLE_S)
         assert lab.entries("b", "a") == [("a", 1000)], "each direction has a cost of its own"
         assert lab.ask("a", "status")["causes"] == []
 
@@ -311,7 +326,7 @@ def test_a_derived_cost_follows_the_key_rate_and_a_qan_carries_nothing(tmp_path:
 def test_frr_missing_or_of_another_version(tmp_path: Path) -> None:
     """One clear line, and no process left."""
     configuration = tmp_path / "node.toml"
-    fake = tmp_path / "frr"
+    fake, space = tmp_path / "frr", f"qrt{os.getpid()}-lonely"
     text = f"""
         [node]
         name = "lonely"
@@ -319,7 +334,7 @@ def test_frr_missing_or_of_another_version(tmp_path: Path) -> None:
         runtime_directory = "{tmp_path}"
         [routing]
         frr = "{fake}"
-        namespace = "qrtlonely"
+        namespace = "{space}"
         [[link]]
         name = "x"
         peer = "1.1.0.5"
@@ -346,7 +361,7 @@ def test_frr_missing_or_of_another_version(tmp_path: Path) -> None:
         (fake / "ospfd").write_text("#!/bin/sh\necho hello\n")
         assert "does not tell its version" in said()
     finally:
-        namespaces.remove("qrtlonely")
+        namespaces.remove(space)
 
 
 def test_frr_does_not_start_where_others_come_in(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ remote = "127.0.0.1:7302"
 """
 
 
-def wait_until(done: Callable[[], bool], what: str, limit_s: float = 20.0) -> None:
+def wait_until(done: Callable[[], bool], what: str, limit_s: float = 90.0) -> None:
     """Fails loudly instead of hanging; the limit is no measure of speed."""
     end = time.monotonic() + limit_s
     while not done():

@@ -25,7 +25,7 @@ from appliance.native import blockfile
 from appliance.services import control
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(appliance.__file__).parents[1])}
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 
 def wait_for(condition: Callable[[], Any], what: str) -> Any:
