@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,8 @@ class Pair:
             name=own.name,
             address=f"1.1.1.{index + 1}",
             peer=f"1.1.1.{2 - index}",
-            host=f"192.0.2.{index + 1}",
-            neighbour=f"192.0.2.{2 - index}",
+            host=self.address(index),
+            neighbour=self.address(1 - index),
             link=LINK,
             fibre=FIBRE,
             fibre_host=HOST,
@@ -102,6 +103,10 @@ class Pair:
             mac=own.mac(0),
             management=own.mac(-1),
         )
+
+    def address(self, index: int) -> IPv4Address:
+        """Of a machine, on the cable."""
+        return IPv4Address("192.0.2.1") + index
 
     @property
     def fibre(self) -> str:

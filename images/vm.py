@@ -58,7 +58,8 @@ class Machine:
     tpm: Path | None = None  # the TPM's state, when it is not the machine's own
     memory_mib: int = 768
     processors: int = 2
-    extra: tuple[str, ...] = ()
+    has_tpm: bool = True
+    extra: tuple[str, ...] = ()  # words for QEMU
 
     def __post_init__(self) -> None:
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -117,15 +118,19 @@ class Machine:
         """Raises CannotBuild, OSError."""
         self.prepare()
         self._log = (self.folder / "qemu.log").open("ab")
+        if self.has_tpm:
+            self._start_tpm()
+        self._spawn(self._qemu())
+        for path in (self.control_socket, self.shell_socket, self.console_socket):
+            wait_for_path(path, self._processes[-1])
+
+    def _start_tpm(self) -> None:
         state = self.tpm or self.folder / "tpm"
         state.mkdir(exist_ok=True)
         (self.folder / "tpm.sock").unlink(missing_ok=True)
         self._spawn(["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--terminate",
                      "--ctrl", f"type=unixio,path={self.folder / 'tpm.sock'}"])  # fmt: skip
         wait_for_path(self.folder / "tpm.sock", self._processes[0])
-        self._spawn(self._qemu())
-        for path in (self.control_socket, self.shell_socket, self.console_socket):
-            wait_for_path(path, self._processes[1])
 
     def _spawn(self, words: list[str]) -> None:
         command = [*WITH_US, *tools.command(words, self.folder)]
@@ -149,6 +154,10 @@ class Machine:
 
     def power_button(self) -> None:
         self.control("system_powerdown")
+
+    def cable(self, wire: int, plugged: bool) -> None:
+        """Pulls out, or puts back, the network cable at wires[wire]."""
+        self.control("set_link", name=f"wire{wire}", up=plugged)
 
     def stop(self) -> None:
         """Shut down in order; a machine that does not end is killed."""
@@ -195,6 +204,8 @@ class Machine:
         ]
 
     def _tpm(self) -> list[str]:
+        if not self.has_tpm:
+            return []
         return [
             *("-chardev", f"socket,id=tpm,path={self.folder / 'tpm.sock'}"),
             *("-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"),

@@ -1,4 +1,6 @@
-"""From the units' answers (services/control.py has their shapes) to the alarms that stand."""
+"""From the units' answers (services/control.py has their shapes) to the alarms that stand.
+
+Beside the units' there is one more answer, `disk`: {"path", "free_bytes", "size_bytes"} of the node's state."""
 
 from __future__ import annotations
 
@@ -7,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 Answers = Mapping[str, Any]  # by unit; None for a unit that does not answer
+LOW_SHARE, LOW_BYTES = 0.05, 256 << 20  # of a disk, whichever is less: time to make room
+FULL_BYTES = 16 << 20  # blocks and logs of a few minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ def standing(answers: Answers) -> list[Alarm]:
     found += _devices(answers)
     found += _routing(answers)
     found += _keys(answers.get("keys") or {}, bool(answers.get("dataplane")))
+    found += _disk(answers.get("disk") or {})
     return sorted(found, key=lambda alarm: (not alarm.critical, alarm.about, alarm.kind))
 
 
@@ -44,6 +49,16 @@ def _keys(keys: Mapping[str, Any], data_plane: bool) -> Iterator[Alarm]:
     source = str(keys.get("source", ""))
     if source.startswith("stopped"):
         yield Alarm("key-source", "keys", None, True, f"no key is drawn any more: {source}")
+
+
+def _disk(disk: Mapping[str, Any]) -> Iterator[Alarm]:
+    """A full disk stops links, since what is not durable is not used."""
+    if not disk:
+        return
+    path, free, whole = str(disk["path"]), int(disk["free_bytes"]), int(disk["size_bytes"])
+    if free < max(FULL_BYTES, min(LOW_BYTES, LOW_SHARE * whole)):
+        words = f"{free >> 20} MiB of {whole >> 20} MiB are free at {path}: make room"
+        yield Alarm("disk-full", path, None, free < FULL_BYTES, words)
 
 
 def _links(plane: Mapping[str, Any]) -> Iterator[Alarm]:

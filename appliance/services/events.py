@@ -470,6 +470,14 @@ _TABLE = (
         "itself, unless its configuration is wrong.",
     ),
     (
+        "disk-full",
+        "bd87716eaf6c425fa4e426dc70e7ef65",
+        Severity.ERROR,
+        "There is little room for the key store",
+        "A link stops when its key store cannot be written, and comes back by itself when there is room again.\n"
+        "What to do: du -x /var shows what fills it; on an appliance journalctl --vacuum-size=50M makes room.",
+    ),
+    (
         "node-unhealthy",
         "7218dfbb0d744be7bc3610d327df4ac2",
         Severity.WARNING,

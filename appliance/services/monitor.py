@@ -3,13 +3,15 @@
     python -m appliance.services.monitor --config /etc/qbb/node.toml
 
 It needs no privilege but the group of the control sockets. What the other units tell the journal it does not tell
-again: only that the node's health changed, and of a unit that went silent, which cannot tell so itself.
+again: only that the node's health changed, and what nobody else tells: of a unit that went silent, of a full disk.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from appliance.config import NodeConfig
@@ -21,12 +23,25 @@ from appliance.services.runtime import Loop
 
 INTERVAL_S = 2.0
 ANSWER_S = 1.0  # a unit that takes longer hangs
+OWN_NEWS = {"unit-silent": "unit", "disk-full": "path"}  # alarms that nobody else tells, with what they are about
 
 
 def units_of(node: NodeConfig) -> list[str]:
     """Those that must run by the node's configuration. Of FRR's daemons, which answer nobody, routing tells."""
     devices = [f"device-{device.name}" for link in node.links for device in link.devices]
     return ["dataplane", "keys", *(["routing"] if node.routed_links else []), *devices]
+
+
+def room(path: Path) -> dict[str, Any]:
+    """Of the file system that holds it, for who is not root; empty where that cannot be told."""
+    with contextlib.suppress(OSError):
+        found = os.statvfs(path)
+        return {
+            "path": str(path),
+            "free_bytes": found.f_bavail * found.f_frsize,
+            "size_bytes": found.f_blocks * found.f_frsize,
+        }
+    return {}
 
 
 class MonitorService:
@@ -41,11 +56,11 @@ class MonitorService:
         self._look()
 
     def _look(self) -> None:
-        answers = {unit: self._answer(unit) for unit in self._units}
+        answers = {unit: self._answer(unit) for unit in self._units} | {"disk": room(self._node.state_directory)}
         changes = self._watch.seen(answers, self._loop.now())
         for alarm in changes.came:
-            if alarm.kind == "unit-silent":
-                journal.write("unit-silent", alarm.text, unit=alarm.about)
+            if (field := OWN_NEWS.get(alarm.kind)) is not None:
+                journal.write(alarm.kind, alarm.text, **{field: alarm.about})
         self._tell_health(changes.came)
         notify.status(self._summary())
         self._loop.after(INTERVAL_S, self._look)

@@ -115,10 +115,7 @@ class Wire(threading.Thread):
                 break
             except OSError:
                 continue  # the interface went down: told once
-            if datagram[9] == UDP and datagram[0] == 0x45:
-                sender = Direction(datagram[12:16] != tap.master)
-                for packet in _packets(datagram[IP_HEADER_BYTES + UDP_HEADER_BYTES :]):
-                    spans.packet(sender, packet)
+            show(spans, datagram, tap.master)
         _, dropped = struct.unpack("II", listener.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
         self._unseen[tap.link] += dropped
 
@@ -126,6 +123,14 @@ class Wire(threading.Thread):
         for tap in self._taps:
             if self.spans[tap.link].gap:
                 self.spans[tap.link].begin(*read_log(tap.log))
+
+
+def show(spans: LinkSpans, datagram: bytes, master: bytes) -> None:
+    """An IPv4 datagram of the link's wire."""
+    if datagram[9] == UDP and datagram[0] == 0x45:
+        sender = Direction(datagram[12:16] != master)
+        for packet in _packets(datagram[IP_HEADER_BYTES + UDP_HEADER_BYTES :]):
+            spans.packet(sender, packet)
 
 
 def _packets(payload: bytes) -> list[bytes]:

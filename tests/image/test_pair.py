@@ -13,16 +13,21 @@ from images.keys import Keys
 from images.pair import LINK, Pair
 from images.vmshell import CREDENTIALS
 
+from . import faults, oracle
 from .conftest import Tell
+from .faults import link_up, screen
 from .guests import BOOT_S, Guest
 
 KEYS = 5
+RECORD = "wire.pcap"
 TOOLS = ("gcc", "cc", "make", "perl", "apt", "dpkg", "pip")
 
 
 @pytest.fixture
 def pair(tmp_path: Path, image: Path, signing: Keys) -> Iterator[Pair]:
     made = Pair(tmp_path, image, signing, credentials=dict(CREDENTIALS))
+    vienna = made.machines[1]
+    vienna.extra = oracle.recorder(vienna.folder / RECORD)
     try:
         yield made
     finally:
@@ -45,12 +50,28 @@ def test_two_appliances(pair: Pair, tell: Tell) -> None:
     for guest in guests:
         link_up(guest)
     tell("the link is up")
-    seen = exchange_keys(paris, vienna)
+    seen: set[str] = set()
+
+    def use() -> None:
+        """Keys that nobody had before."""
+        keys = exchange_keys(paris, vienna)
+        assert not seen & keys
+        seen.update(keys)
+
+    use()
     tell(f"{KEYS} keys, equal at both ends")
     shows_itself_on_the_console(paris)
     for method in ("xfrm", "af_key"):
         ipsec(paris, vienna, method)
         tell(f"pings under ESP, keyed by {method}")
+    faults.wrong_clock(vienna, use)
+    tell("clocks that jump change nothing")
+    faults.unplugged(paris, vienna)
+    tell("the network cable was out and is back: told, and recovered from")
+    faults.full_var(paris)
+    tell("/var was full and has room again: told, and recovered from")
+    use()
+
     before = chunks(paris)
     paris.machine.kill()
     tell("power of paris cut")
@@ -60,8 +81,22 @@ def test_two_appliances(pair: Pair, tell: Tell) -> None:
     link_up(vienna)
     tell("paris is back, the link is up")
     never_opens_a_chunk_twice(paris, vienna, before)
-    assert not seen & exchange_keys(paris, vienna)
-    tell(f"{KEYS} other keys, equal at both ends")
+    use()
+    vienna.run("systemctl reboot --no-block")
+    vienna.rebooted()
+    link_up(vienna)
+    use()
+    tell("vienna was started again in order: other keys, equal at both ends")
+    no_key_byte_is_used_twice(pair, tell)
+
+
+def no_key_byte_is_used_twice(pair: Pair, tell: Tell) -> None:
+    """By what was on the wire in all that time."""
+    heard = oracle.listened(pair.machines[1].folder / RECORD, LINK, pair.address(0))
+    assert heard.violations == []
+    assert heard.figures["sessions"] >= 3, "one before the power cut, one after it, one after the reboot"
+    assert heard.figures["key packets"] >= 4 * KEYS and heard.figures["unplaced"] == 0, heard.figures
+    tell(f"the key oracle heard {heard.figures['packets']} packets, {heard.figures['words']} words of key: none twice")
 
 
 def booted_securely(guest: Guest) -> None:
@@ -97,17 +132,6 @@ def lets_in_only_what_is_named(guest: Guest) -> None:
     assert guest.run("systemctl is-active ssh.service || true") == "inactive"
 
 
-def link_up(guest: Guest) -> None:
-    def good(said: str) -> bool:
-        try:
-            (link,) = json.loads(said)
-        except ValueError:
-            return False
-        return bool(link["usable"] and link["store_state"] == "ready")
-
-    guest.until("qbb links --json", good, BOOT_S)
-
-
 def exchange_keys(paris: Guest, vienna: Guest) -> set[str]:
     """The keys' digests, which are the same at both ends."""
     server, asker = vienna.program("keys.py"), paris.program("keys.py")
@@ -124,7 +148,7 @@ def exchange_keys(paris: Guest, vienna: Guest) -> set[str]:
 
 
 def shows_itself_on_the_console(guest: Guest) -> None:
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", guest.console())
+    text = screen(guest)
     for words in (f"node {guest.name}", "Recovery key of this machine's /var", LINK, guest.machine.uuid):
         assert words in text
     assert "login:" not in text

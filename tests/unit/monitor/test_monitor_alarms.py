@@ -30,12 +30,18 @@ def answers(link: dict[str, Any] | None = None, device: dict[str, Any] | None = 
     return good | units
 
 
+def disk(free_mib: int, size_mib: int = 4096) -> dict[str, Any]:
+    return {"path": "/state", "free_bytes": free_mib << 20, "size_bytes": size_mib << 20}
+
+
 def kinds(found: list[Alarm]) -> list[tuple[str, str]]:
     return [alarm.identity for alarm in found]
 
 
 def test_nothing_is_wrong() -> None:
-    assert standing(answers()) == []
+    assert standing(answers(disk=disk(free_mib=1000))) == []
+    assert standing(answers(disk=disk(free_mib=300, size_mib=1 << 20))) == []
+    assert standing(answers(disk={})) == [], "it cannot be told"
 
 
 @pytest.mark.parametrize(
@@ -52,6 +58,8 @@ def test_nothing_is_wrong() -> None:
         (answers(keys=None), ("unit-silent", "keys"), True, "qbb-keys does not answer"),
         (answers(keys={"data_plane": False}), ("keys-apart", "keys"), True, "no connection"),
         (answers(keys={"source": "stopped: /dev/hwrng failed"}), ("key-source", "keys"), True, "/dev/hwrng failed"),
+        (answers(disk=disk(free_mib=15)), ("disk-full", "/state"), True, "15 MiB of 4096 MiB are free at /state"),
+        (answers(disk=disk(free_mib=200)), ("disk-full", "/state"), False, "make room"),
         (answers(routing={"causes": ["ospfd is gone"]}), ("routing", "routing"), False, "ospfd is gone"),
     ],
 )
