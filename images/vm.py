@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -30,6 +31,11 @@ HOST = "10.0.2.2"  # this machine, seen from a machine with `management`
 DISK_SIZE = "4G"
 NAMES = uuid.UUID("6f7e2b1c-58c0-4e39-9d3e-3d0f2b1a7c55")
 STOP_WAIT_S = 60.0
+DISK, DRIVE, FAILING = "disk", "drive", "failing"  # what is on it, the device, what stands between when it fails
+MEMORY = "memory.snapshot"
+FREEZE_S = 120.0
+STICK = "stick"
+UNPLUG_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class Machine:
     memory_mib: int = 768
     processors: int = 2
     has_tpm: bool = True
+    generation: uuid.UUID = field(default_factory=uuid.uuid4)
     extra: tuple[str, ...] = ()  # words for QEMU
 
     def __post_init__(self) -> None:
@@ -114,13 +121,13 @@ class Machine:
         words = [word for option, name in options for word in (option, OWNER, str(self.keys.certificate(name)))]
         return [*words, "--secure-boot"]
 
-    def start(self) -> None:
-        """Raises CannotBuild, OSError."""
+    def start(self, *words: str) -> None:
+        """`words`: more of them for QEMU, this time. Raises CannotBuild, OSError."""
         self.prepare()
         self._log = (self.folder / "qemu.log").open("ab")
         if self.has_tpm:
             self._start_tpm()
-        self._spawn(self._qemu())
+        self._spawn([*self._qemu(), *words])
         for path in (self.control_socket, self.shell_socket, self.console_socket):
             wait_for_path(path, self._processes[-1])
 
@@ -152,12 +159,68 @@ class Machine:
         for path in (self.control_socket, self.shell_socket, self.console_socket):
             path.unlink(missing_ok=True)
 
+    def freeze(self) -> None:
+        """A snapshot of its memory, as hypervisors make them; then it is off. Its disk is as it is."""
+        self.control("stop")
+        self.control("migrate", uri=f"file:{self.folder / MEMORY}")
+        end = time.monotonic() + FREEZE_S
+        while (state := self.control("query-migrate")["status"]) != "completed":
+            if state in ("failed", "cancelled") or time.monotonic() > end:
+                raise OSError(f"the memory of {self.name} was not written: {state}")
+            time.sleep(0.2)
+        self.kill()
+
+    def thaw(self) -> None:
+        """The snapshot goes on, under a new generation id: so a hypervisor tells the machine that it was restored. Its
+        network cables are out."""
+        self.generation = uuid.uuid4()
+        self.start("-incoming", f"file:{self.folder / MEMORY}")
+        end = time.monotonic() + FREEZE_S
+        while self.control("query-status")["status"] == "inmigrate":
+            if not self.running or time.monotonic() > end:
+                raise OSError(f"the memory of {self.name} was not read: see {self.folder / 'qemu.log'}")
+            time.sleep(0.2)
+        for wire in range(len(self.wires)):
+            self.cable(wire, plugged=False)
+        self.control("cont")
+
     def power_button(self) -> None:
         self.control("system_powerdown")
 
     def cable(self, wire: int, plugged: bool) -> None:
         """Pulls out, or puts back, the network cable at wires[wire]."""
         self.control("set_link", name=f"wire{wire}", up=plugged)
+
+    def fail_writes(self) -> None:
+        """From now on the disk can be read only: each write ends in an error."""
+        rules = [{"event": "none", "iotype": "write", "errno": errno.EIO, "once": False}]
+        self.control("blockdev-add", driver="blkdebug", image=DISK, **{"node-name": FAILING, "inject-error": rules})
+        self._put_in(FAILING)
+
+    def mend_writes(self) -> None:
+        self._put_in(DISK)
+        self.control("blockdev-del", **{"node-name": FAILING})
+
+    def _put_in(self, node: str) -> None:
+        self.control("qom-set", path=f"/machine/peripheral/{DRIVE}", property="drive", value=node)
+
+    def plug(self, stick: Path) -> None:
+        """A memory stick, by the file with what is on it. One at a time."""
+        self.control("blockdev-add", driver="raw", **{"node-name": STICK, "read-only": True},
+                     file={"driver": "file", "filename": str(stick)})  # fmt: skip
+        self.control("device_add", driver="usb-storage", id=STICK, drive=STICK, bus="usb.0", removable=True)
+
+    def unplug(self) -> None:
+        self.control("device_del", id=STICK)
+        end = time.monotonic() + UNPLUG_S
+        while True:  # it is gone when the machine has let go of it
+            try:
+                self.control("blockdev-del", **{"node-name": STICK})
+                return
+            except OSError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
 
     def stop(self) -> None:
         """Shut down in order; a machine that does not end is killed."""
@@ -193,8 +256,10 @@ class Machine:
             *("-global", "driver=cfi.pflash01,property=secure,value=on"),
             *("-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={FIRMWARE}"),
             *("-drive", f"if=pflash,format=raw,unit=1,file={self.folder / 'firmware.fd'}"),
-            *("-drive", f"if=virtio,format=qcow2,discard=unmap,file={self.disk}"),
-            *("-device", "virtio-rng-pci", "-device", "i6300esb"),
+            *("-drive", f"if=none,id={DISK},node-name={DISK},format=qcow2,discard=unmap,file={self.disk}"),
+            *("-device", f"virtio-blk-pci,id={DRIVE},drive={DISK}"),
+            *("-device", "virtio-rng-pci", "-device", "i6300esb", "-device", "qemu-xhci,id=usb"),
+            *("-device", f"vmgenid,guid={self.generation}"),
             *("-qmp", f"unix:{self.control_socket},server=on,wait=off"),
             *self._tpm(),
             *self._consoles(),

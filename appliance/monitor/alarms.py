@@ -71,6 +71,8 @@ def _links(plane: Mapping[str, Any]) -> Iterator[Alarm]:
             yield Alarm("link-down", name, name, True, f"carries no keys: {cause}")
         elif store == "low":
             yield Alarm("store-low", name, name, False, "more key is spent than made: it will run out")
+        if why := link.get("no_room"):
+            yield Alarm("store-full", name, name, False, f"the store takes no new key: {why}")
 
 
 def _devices(answers: Answers) -> Iterator[Alarm]:

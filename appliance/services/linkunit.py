@@ -144,6 +144,7 @@ class LinkUnit:
         self._timer: Timer | None = None
         self._recovery: Timer | None = None
         self._spent_words = 0
+        self._no_room = ""  # why the store took no block last
         self._refused = ""  # why a hello was refused last
         self._refused_s = self._noted_s = -REFUSED_NOTE_S
         self._watch = LinkWatch(self._note)
@@ -220,7 +221,12 @@ class LinkUnit:
         if length_bytes <= 0 or length_bytes % 8 or length_bytes > largest:
             raise ValueError(f"{length_bytes} bytes: a multiple of 8 up to {largest} (buffer_bytes / 4) is right")
         entry = BlockEntry(BlockName(self._numbers[device], block_id), length_bytes)
-        self.store.accept(entry, source_fd)
+        try:
+            self.store.accept(entry, source_fd)
+        except OSError as error:
+            self._no_room = error.strerror or str(error)
+            raise
+        self._no_room = ""
         self._arrivals.append((self._loop.now(), length_bytes))
         self._run(lambda now: self.machine.block_arrived(now, entry))
 
@@ -359,6 +365,7 @@ class LinkUnit:
             "peer": str(self.config.peer),
             **machine,
             "cause": self.cause(),
+            "no_room": self._no_room,
             "state": state,
             "out_bytes": 8 * stats.out_words,
             "in_bytes": 8 * stats.in_words,

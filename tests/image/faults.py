@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -61,8 +62,7 @@ def full_var(guest: Guest) -> None:
     guest.run(f"fallocate -l $(($(stat -f -c '%f * %S' /var) * 9 / 10)) {FILL}")
     guest.run(f"dd if=/dev/zero of={FILL}.1 bs=1M; dd if=/dev/zero of={FILL}.2 bs=512; true")
     alarm(guest, "disk-full")
-    refused = "journalctl -b -o cat QBB_EVENT=block-refused QBB_EVENT=store-sync-failed"
-    guest.until(refused, lambda said: "No space left" in said, BOOT_S)
+    guest.until("qbb alarms", lambda said: "No space left" in said, BOOT_S)
     assert "disk-full" in screen(guest)
     stored = stored_bytes(guest)
     guest.run(f"rm {FILL} {FILL}.1 {FILL}.2")
@@ -70,6 +70,21 @@ def full_var(guest: Guest) -> None:
     healthy(guest)
     guest.until("qbb links --json", lambda said: json.loads(said)[0]["stored_bytes"] > stored, BOOT_S)
     assert "What to do" in guest.run("journalctl -b -x -n 1 QBB_EVENT=disk-full")
+
+
+def dying_disk(guest: Guest, other: Guest) -> None:
+    """No write succeeds any more: told, and nothing is used that is not kept. With a disk that writes it is as before
+    after it was started again."""
+    guest.machine.fail_writes()
+    guest.until(
+        "qbb alarms", lambda said: re.search("(takes no new key|store): (Input/output|Read-only)", said), BOOT_S
+    )
+    guest.machine.mend_writes()
+    guest.run("systemctl reboot --no-block")
+    guest.rebooted()
+    for end in (guest, other):
+        link_up(end)
+        healthy(end)
 
 
 def stored_bytes(guest: Guest) -> int:
@@ -87,3 +102,23 @@ def wrong_clock(guest: Guest, use: Callable[[], object]) -> None:
         use()
         link_up(guest)
     assert guest.run(restarts) == before
+
+
+def restored_from_a_snapshot(guest: Guest, other: Guest, use: Callable[[], object]) -> None:
+    """Memory and disk of a running machine go back in time, twice to the same moment. Its cable stays out until the
+    data plane has heard of it: what a machine says before that nobody can take back (see README, threat model)."""
+    machine = guest.machine
+    machine.freeze()
+    kept = machine.disk.with_suffix(".kept")
+    shutil.copyfile(machine.disk, kept)
+    for _ in range(2):
+        machine.kill()
+        shutil.copyfile(kept, machine.disk)
+        machine.thaw()
+        guest.again()
+        guest.until("journalctl -b -o cat QBB_EVENT=machine-restored", lambda said: len(said.splitlines()) >= 2, BOOT_S)
+        guest.until("systemctl is-active qbb-dataplane qbb-keys", lambda said: said == "active\nactive")
+        machine.cable(0, plugged=True)
+        for end in (guest, other):
+            link_up(end)
+        use()

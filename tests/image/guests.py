@@ -28,17 +28,15 @@ class Guest:
 
     def up(self) -> None:
         """Waits until it answers, and all that it starts at boot has been started."""
-        self._shell.close()
-        self._shell = Shell(self.machine)
         try:
-            self._shell.ready(BOOT_S)
+            self.again()
         except (TimeoutError, OSError) as error:
             raise AssertionError(f"{self.name} did not boot: {error}; its console: {self.console()[-3000:]}") from None
         self.until("systemctl is-system-running", lambda said: said in ("running", "degraded"), BOOT_S)
         self._boot = self.run("cat /proc/sys/kernel/random/boot_id")
 
-    def up_without_state(self) -> None:
-        """Of a machine that waits for somebody at its console."""
+    def again(self) -> None:
+        """Waits until it answers: one whose QEMU is another one now, or that waits for somebody at its console."""
         self._shell.close()
         self._shell = Shell(self.machine)
         self._shell.ready(BOOT_S)
@@ -80,7 +78,7 @@ class Guest:
     def status(self, command: str) -> int:
         return self._shell.run(command, COMMAND_S).status
 
-    def until(self, command: str, good: Callable[[str], bool], limit_s: float = COMMAND_S) -> str:
+    def until(self, command: str, good: Callable[[str], object], limit_s: float = COMMAND_S) -> str:
         end = time.monotonic() + limit_s
         while True:
             said = self._shell.run(command, COMMAND_S).text

@@ -1,7 +1,9 @@
-"""What a machine keeps: opened by its own TPM alone, and provisioned without a credential."""
+"""A machine that is set up by hand, as a site does it, and what it keeps: opened by its own TPM alone."""
 
 from __future__ import annotations
 
+import base64
+import socket
 from pathlib import Path
 
 import pytest
@@ -9,58 +11,124 @@ import pytest
 from appliance.lab import until
 from images import tools
 from images.keys import Keys
+from images.pair import LINK, Pair
 from images.vm import Machine
 from images.vmshell import CREDENTIALS
 
 from .conftest import Tell
+from .faults import screen
 from .guests import BOOT_S, Guest
 
 pytestmark = pytest.mark.slow
-WRONG = '[node]\nname = "paris"\naddress = "1.1.1.1"\n'
+STICK_BYTES = 16 << 20
+ANOTHER = "5b0c8a53-1d54-4b6b-9a3c-6d1f8f2f7e11"
+SHORT = b"too short"
+SECURE_BOOT = "od -An -tu1 -j4 /sys/firmware/efi/efivars/SecureBoot-*"
+REPORT = "cat /run/appliance-site/report.json"
 LOCKED = "/var is not open: the TPM refuses"
+BARE = "/var is not open: there is no TPM"
+# As the console's key u does, for whoever asks.
+ANSWER = """for ask in /run/systemd/ask-password/ask.*; do
+    printf %s {key} | /usr/lib/systemd/systemd-reply-password 1 $(sed -n s/^Socket=//p $ask)
+done"""
 
 
-def stick(folder: Path, node: str) -> Path:
-    """A memory stick with a node file."""
-    path = folder / "stick.img"
-    text = folder / "node.toml"
-    text.write_text(node)
+def stick(folder: Path, name: str, **files: bytes) -> Path:
+    """A memory stick with these files on it."""
+    path = folder / f"{name}.stick"
     with path.open("wb") as file:
-        file.truncate(16 << 20)
+        file.truncate(STICK_BYTES)
     tools.run(["mkfs.vfat", "-n", "QBB-NODE", path])
-    tools.run(["mcopy", "-i", path, text, "::/node.toml"])
+    for title, content in files.items():
+        source = folder / f"{name}.{title}"
+        source.write_bytes(content)
+        tools.run(["mcopy", "-i", path, source, f"::/{title.replace('_', '.')}"])
     return path
 
 
-def test_a_wrong_node_file_and_another_machines_tpm(
+def says(guest: Guest, words: str) -> None:
+    until(lambda: words in screen(guest), lambda: f"{words!r}; the console says {screen(guest)[-2000:]}", BOOT_S)
+
+
+def type_in(guest: Guest, *turns: tuple[str, str]) -> None:
+    """At its console: waits for words, types what follows."""
+    with socket.socket(socket.AF_UNIX) as terminal:
+        terminal.connect(str(guest.machine.console_socket))
+        for words, text in turns:
+            if words:
+                says(guest, words)
+            terminal.sendall(text.encode())
+
+
+def test_a_machine_that_is_set_up_by_hand(
     tmp_path: Path, image: Path, signing: Keys, machines: list[Machine], tell: Tell
 ) -> None:
-    plugged = ("-drive", f"if=none,id=stick,format=raw,readonly=on,file={stick(tmp_path, WRONG)}",
-               "-device", "qemu-xhci", "-device", "usb-storage,drive=stick,removable=on")  # fmt: skip
-    machine = Machine("lone", tmp_path / "vm", image, signing, credentials=dict(CREDENTIALS), extra=plugged)
-    machines.append(machine)
-    machine.start()
+    pair = Pair(
+        tmp_path / "vm", image, signing, secure_boot=False
+    )  # only one of the two, with a firmware in setup mode
+    machine = pair.machines[0]
+    machine.credentials = dict(CREDENTIALS)
+    bare = Machine("bare", tmp_path / "bare", image, signing, credentials=dict(CREDENTIALS), has_tpm=False)
+    machines += (machine, bare)
+    for one in machines:
+        one.start()
     guest = Guest(machine)
     guest.up()
-    guest.until("cat /run/appliance-site/report.json", lambda said: "at least one [[link]] is wanted" in said)
-    assert guest.status("test -e /etc/qbb/node.toml") != 0  # never kept
+    assert guest.run(SECURE_BOOT).strip() == "1"
+    tell("the boot loader enrolled the keys, and the firmware checked what it booted")
+    takes_a_node_file(guest, pair, tmp_path, tell)
+    says(Guest(bare), BARE)
+    assert "no node" in screen(Guest(bare))
+    tell("without a TPM: told")
+    bare.kill()
+    opens_var_for_its_own_tpm_alone(guest, tmp_path, tell)
+
+
+def takes_a_node_file(guest: Guest, pair: Pair, folder: Path, tell: Tell) -> None:
+    """None, a wrong one, one for another machine; a secret of a wrong length; then all as it should be."""
+    machine, good = guest.machine, pair.node_file(0)
+    says(guest, "This machine has no node file")
+    wrong = '[node]\nname = "paris"\naddress = "1.1.1.1"\n'
+    type_in(guest, ("", "n"), ("Type or paste the node file", f"{wrong}.\n"), ("at least one [[link]] is wanted", ""))
+    tell("a wrong node file that was typed: told")
+    other = good.replace(machine.uuid, ANOTHER)
+    machine.plug(stick(folder, "other", node_toml=other.encode(), **{f"qbb_link_{LINK}": SHORT}))
+    says(guest, f"is for another machine, {ANOTHER}")
+    says(guest, f"qbb.link.{LINK} ({len(SHORT)} bytes) cannot be a link's secret")
+    machine.unplug()
+    assert guest.status("test -e /etc/qbb/node.toml") != 0, "what is wrong is not kept"
+    tell("a memory stick for another machine, with a secret of a wrong length: told, not kept")
+    machine.plug(stick(folder, "good", node_toml=good.encode()))
+    says(guest, f'link "{LINK}" has no secret')
+    machine.unplug()
+    secret = base64.encodebytes((pair.folder / "link.secret").read_bytes()).decode()
+    type_in(guest, ("", "s"), ("Name of the link", f"{LINK}\n"), ("Paste the secret", f"{secret}\n"))
+    guest.until(
+        "systemctl is-active qbb-dataplane qbb-keys qbb-monitor", lambda said: said == "active\n" * 2 + "active"
+    )
+    guest.until("qbb links", lambda said: LINK in said, BOOT_S)
+    assert guest.run("hostname") == machine.name
+    says(guest, "node paris")
+    assert secret[:60] not in screen(guest), "what is typed is not shown"
+    tell("a memory stick and a secret that was typed: the node runs")
+
+
+def opens_var_for_its_own_tpm_alone(guest: Guest, folder: Path, tell: Tell) -> None:
+    machine = guest.machine
     guest.until("cat /run/appliance-site/recovery-key", lambda said: said.count("-") == 7)
     recovery_key = guest.run("cat /run/appliance-site/recovery-key")
-    assert "at least one [[link]] is wanted" in guest.console()
-    tell("a wrong node file from a memory stick: told on the console, not kept")
+    type_in(guest, ("", "r"))
+    guest.until("ls /run/appliance-site", lambda said: "recovery-key" not in said)
     guest.run("touch /var/kept; sync")
     machine.stop()
-
-    machine.tpm = tmp_path / "other-tpm"
+    machine.tpm = folder / "other-tpm"
     machine.start()
-    guest.up_without_state()
-    until(lambda: LOCKED in guest.console(), "the console tells that /var is shut", BOOT_S)
+    guest.again()
+    says(guest, LOCKED)
     assert guest.status("test -e /var/kept") != 0
     tell("with another machine's TPM: /var stays shut")
-    # As the console's key u does, for whoever asks.
-    answer = "for ask in /run/systemd/ask-password/ask.*; do socket=$(sed -n s/^Socket=//p $ask); "
-    answer += f"printf %s {recovery_key} | /usr/lib/systemd/systemd-reply-password 1 $socket; done"
     guest.until("ls /run/systemd/ask-password", lambda said: "ask." in said, BOOT_S)
-    guest.run(answer)
+    guest.run(ANSWER.format(key=recovery_key))
     guest.until("test -e /var/kept && echo there", lambda said: said == "there", BOOT_S)
-    tell("the recovery key opens it")
+    guest.until("qbb links", lambda said: LINK in said, BOOT_S)
+    tell("the recovery key opens it, and the node starts")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.services import health
 from images import build, update
 from images.keys import Keys
 from images.pair import Pair
@@ -26,11 +27,19 @@ pytestmark = pytest.mark.slow
 GOOD, BAD = "0.2.0", "0.3.0"
 UPDATE = "/usr/lib/systemd/systemd-sysupdate"
 UPDATE_S = 900.0
+HEALTH_S = 40
 
 
 def break_keys_service(root: Path) -> None:
-    (root / "usr/lib/systemd/system/qbb-keys.service.d").mkdir()
-    (root / "usr/lib/systemd/system/qbb-keys.service.d/bad.conf").write_text("[Service]\nExecStart=\nExecStart=false\n")
+    """A version that does not reach health, and finds so sooner than others would."""
+    drop_in(root, "qbb-keys", "ExecStart=\nExecStart=false")
+    drop_in(root, "appliance-health", f"Environment={health.LIMIT}={HEALTH_S}")
+
+
+def drop_in(root: Path, unit: str, lines: str) -> None:
+    folder = root / f"usr/lib/systemd/system/{unit}.service.d"
+    folder.mkdir(exist_ok=True)
+    (folder / "test.conf").write_text(f"[Service]\n{lines}\n")
 
 
 @contextmanager
