@@ -256,7 +256,7 @@ class Machine:
             *("-global", "driver=cfi.pflash01,property=secure,value=on"),
             *("-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={FIRMWARE}"),
             *("-drive", f"if=pflash,format=raw,unit=1,file={self.folder / 'firmware.fd'}"),
-            *("-drive", f"if=none,id={DISK},node-name={DISK},format=qcow2,discard=unmap,file={self.disk}"),
+            *("-blockdev", f"qcow2,node-name={DISK},discard=unmap,file.driver=file,file.filename={self.disk}"),
             *("-device", f"virtio-blk-pci,id={DRIVE},drive={DISK}"),
             *("-device", "virtio-rng-pci", "-device", "i6300esb", "-device", "qemu-xhci,id=usb"),
             *("-device", f"vmgenid,guid={self.generation}"),

@@ -47,7 +47,8 @@ END = "."
 
 def look() -> Seen:
     plane, monitor = _ask("dataplane"), _ask("monitor")
-    failed = [line.split()[0] for line in _says("systemctl", "--failed", "--plain", "--no-legend").splitlines()]
+    manager = _assignments(_says("systemctl", "show", "--property=SystemState,NFailedUnits"))
+    failed = _failed() if manager.get("NFailedUnits", "0") != "0" else []
     questions = [_question(path) for path in sorted(QUESTIONS.glob("ask.*"))] if QUESTIONS.is_dir() else []
     told = report.read()
     if told is None and (failed or questions) and (shut := state.trouble()) is not None:
@@ -61,11 +62,16 @@ def look() -> Seen:
         health=monitor["health"] if monitor else "",
         alarms=monitor["alarms"] if monitor else (),
         clock_right=CLOCK.exists(),
-        starting=_says("systemctl", "is-system-running") in ("initializing", "starting"),
+        starting=manager.get("SystemState") in ("initializing", "starting"),
         recovery_key=_text(RECOVERY_KEY),
         questions=questions,
         failed=failed,
     )
+
+
+def _failed() -> list[str]:
+    """Units."""
+    return [line.split()[0] for line in _says("systemctl", "--failed", "--plain", "--no-legend").splitlines()]
 
 
 def _ask(unit: str) -> Any:
@@ -75,7 +81,7 @@ def _ask(unit: str) -> Any:
 
 
 def _release() -> str:
-    lines = dict(line.split("=", 1) for line in _text(RELEASE).splitlines() if "=" in line)
+    lines = _assignments(_text(RELEASE))
     return lines.get("IMAGE_VERSION", lines.get("PRETTY_NAME", "")).strip('"')
 
 
@@ -87,8 +93,12 @@ def _text(path: Path) -> str:
 
 
 def _question(path: Path) -> str:
-    lines = dict(line.split("=", 1) for line in _text(path).splitlines() if "=" in line)
-    return lines.get("Message", "A password is wanted")
+    return _assignments(_text(path)).get("Message", "A password is wanted")
+
+
+def _assignments(text: str) -> dict[str, str]:
+    """NAME=VALUE in each line."""
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
 def _says(*words: str) -> str:
