@@ -1,10 +1,15 @@
 """The image in virtual machines (QEMU, emulation): what only a booted machine can show. See images/.
 
-Building and booting take minutes of a processor, so these tests run when QBB_IMAGE is set:
+`make test` runs them before the others, one after another, since each boot takes a processor a minute or two:
 
-    QBB_IMAGE=1 python -m pytest tests/image     build, Secure Boot, two appliances with keys over their link, IPsec,
-                                                 a power cut, a tampered root
-    QBB_IMAGE=all ...                            also updates that are good, bad and forged; a disk in another machine
+    test_build.py       the same inputs give the same root hash; what is in the image
+    test_pair.py        two appliances, booted once: Secure Boot, verity, TPM, firewall, keys over their link, IPsec in
+                        their kernels, and what goes wrong at a site (faults.py): clocks, cables, disks, snapshots, a
+                        power cut; the key oracle listens to the wire all the time (oracle.py)
+    test_state.py       a machine set up by hand, in setup mode, without a TPM, with another machine's TPM
+    test_tampered.py    a root or a kernel image that was changed
+    test_updates.py     updates that are forged, good, and bad
 
-They tell on standard error what they do (pytest -s). Limits of time are four times what a quiet machine takes.
+QBB_IMAGE=0 leaves all of them out, QBB_IMAGE=all adds the last one; by pytest itself they run when QBB_IMAGE is set.
+They tell what they do as they go (pytest -s). Limits of time are four times what a quiet machine takes.
 """

@@ -6,8 +6,6 @@ import base64
 import socket
 from pathlib import Path
 
-import pytest
-
 from appliance.lab import until
 from images import tools
 from images.keys import Keys
@@ -19,7 +17,6 @@ from .conftest import Tell
 from .faults import screen
 from .guests import BOOT_S, Guest
 
-pytestmark = pytest.mark.slow
 STICK_BYTES = 16 << 20
 ANOTHER = "5b0c8a53-1d54-4b6b-9a3c-6d1f8f2f7e11"
 SHORT = b"too short"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import pytest
-
 from appliance.lab import until
 from images import tools
 from images.build import OUT
@@ -62,7 +60,6 @@ def test_one_changed_byte_of_the_root_stops_the_boot(
     tell("one changed byte: not booted")
 
 
-@pytest.mark.slow
 def test_an_unsigned_kernel_image_is_refused_by_the_firmware(
     tmp_path: Path, image: Path, signing: Keys, machines: list[Machine], tell: Tell
 ) -> None:
