@@ -25,6 +25,7 @@ MAX_AGE_S = 3600
 INFINITY = 0xFFFFFF  # LSInfinity, of summaries
 MAX_LINK_METRIC = 0xFFFF  # MaxLinkMetric of RFC 6987: not for transit
 FULL_MASK = 0xFFFFFFFF
+HOST_BITS = 32  # a prefix that is one node
 
 BORDER, EXTERNAL = 1, 2  # flags of a router LSA
 
@@ -161,7 +162,7 @@ def _body(header: Header, body: bytes) -> Body | None:
         if len(body) < 8:
             raise RemoteProtocolError("lsa-length", f"a summary LSA of {len(body)} bytes")
         mask, metric = struct.unpack_from("!II", body)
-        bits = mask_bits(mask) if header.type == LsaType.SUMMARY else 32
+        bits = mask_bits(mask) if header.type == LsaType.SUMMARY else HOST_BITS
         return SummaryBody(bits, metric & INFINITY)
     if header.type == LsaType.OPAQUE_AS:
         return OpaqueBody(header.id >> 24, header.id & 0xFFFFFF, body)

@@ -28,13 +28,20 @@ from typing import Any, NamedTuple
 
 from appliance.network.errors import RemoteProtocolError
 from appliance.routing.lsa import mask_of
-from appliance.routing.table import Row
 
 PACKET = 2
 ROWS_PER_PART = 256
 MOST_PARTS = 1024
 MESSAGE_BYTES = 1 << 18
 _PACKET = struct.Struct("!BH")
+
+
+class Row(NamedTuple):
+    """What the data plane gets of one prefix: (link, cost, loop free), best first."""
+
+    prefix: int
+    bits: int
+    choices: tuple[tuple[str, int, bool], ...]
 
 
 class Choice(NamedTuple):

@@ -15,11 +15,10 @@ from enum import IntEnum
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
-from appliance.routing.lsa import INFINITY, LinkKind, LsaType, mask_bits, mask_of
+from appliance.routing.lsa import HOST_BITS, INFINITY, LinkKind, LsaType, mask_bits, mask_of
 from appliance.routing.lsdb import BACKBONE, Area, Database
+from appliance.routing.port import Row
 from appliance.routing.spf import AreaPaths, Interface, Vertex, network_vertex
-
-HOST_BITS = 32
 
 
 class Path(IntEnum):
@@ -68,14 +67,6 @@ class Route:
     cost: int
     local: bool
     entries: tuple[Entry, ...]
-
-
-class Row(NamedTuple):
-    """What the data plane gets of one prefix: (link, cost, loop free), best first."""
-
-    prefix: int
-    bits: int
-    choices: tuple[tuple[str, int, bool], ...]
 
 
 @dataclass(frozen=True)

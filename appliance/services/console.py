@@ -8,9 +8,11 @@ r puts the recovery key away.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import re
 import select
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +22,7 @@ import tty
 from pathlib import Path
 from typing import Any
 
-from pyroute2 import IPRoute
+import psutil
 from rich.console import Console
 
 from appliance.cli import consoleview
@@ -40,6 +42,7 @@ STAYS = "QBB_CONSOLE"  # set by the unit: nothing ends it
 NAME = re.compile(r"[a-z0-9-]{1,32}")
 RECOVERY_KEY = report.FOLDER / "recovery-key"
 QUESTIONS = Path("/run/systemd/ask-password")
+CARDS = Path("/sys/class/net")
 CLOCK = Path("/run/systemd/timesync/synchronized")
 RELEASE = Path("/usr/lib/os-release")
 END = "."
@@ -106,16 +109,21 @@ def _says(*words: str) -> str:
 
 
 def _addresses() -> list[tuple[str, bool, list[str]]]:
-    with IPRoute() as netlink:
-        listed: dict[int, list[str]] = {}
-        for row in netlink.get_addr():
-            if row["scope"] == 0:
-                listed.setdefault(row["index"], []).append(f"{row.get_attr('IFA_ADDRESS')}/{row['prefixlen']}")
-        return [
-            (link.get_attr("IFLA_IFNAME"), bool(link.get_attr("IFLA_CARRIER")), listed.get(link["index"], []))
-            for link in netlink.get_links()
-            if link["ifi_type"] == 1 and link.get_attr("IFLA_LINKINFO") is None
-        ]
+    """Of the network cards: name, whether it has a carrier, addresses that others can reach."""
+    listed = psutil.net_if_addrs()
+    return [
+        (card.name, _text(card / "carrier") == "1", [_address(row) for row in listed.get(card.name, ()) if _shown(row)])
+        for card in sorted(CARDS.iterdir())
+        if (card / "device").exists()
+    ]
+
+
+def _shown(row: Any) -> bool:
+    return row.family in (socket.AF_INET, socket.AF_INET6) and "%" not in row.address  # with a scope: of the link
+
+
+def _address(row: Any) -> str:
+    return str(ipaddress.ip_interface(f"{row.address}/{row.netmask}")) if row.family == socket.AF_INET else row.address
 
 
 def show(console: Console, shown: str) -> str:

@@ -19,9 +19,8 @@ from appliance.forwarding.table import Destination, Hop
 from appliance.native.dataplane import DataPlane
 from appliance.network.errors import RemoteProtocolError
 from appliance.routing import gate, port
-from appliance.routing.lsa import mask_of
+from appliance.routing.lsa import HOST_BITS, mask_of
 from appliance.routing.port import TableEntry
-from appliance.routing.table import HOST_BITS
 from appliance.services import journal
 from appliance.services.control import listen
 from appliance.services.runtime import Loop, Timer

@@ -12,11 +12,12 @@ from typing import Any
 
 from appliance.routing import port, table, vty
 from appliance.routing.frrconfig import Settings
-from appliance.routing.lsa import LinkKind
+from appliance.routing.lsa import HOST_BITS, LinkKind
 from appliance.routing.lsdb import Change, Database
 from appliance.routing.ospfapi import Changed, Event, Ready, Refusal
+from appliance.routing.port import Row
 from appliance.routing.registrations import OPAQUE_KIND, Action, Directory, Publisher, Registration
-from appliance.routing.table import HOST_BITS, Path, Route, Table, Target
+from appliance.routing.table import Path, Route, Table, Target
 from appliance.services import journal
 from appliance.services.ospfclient import OspfApi
 from appliance.services.registryport import Found, shown
@@ -47,7 +48,7 @@ class RoutingState:
         self._settling_until: float | None = None
         self._whole = False  # the database has been sent to its end
         self._table = Table({}, ())
-        self._rows: list[table.Row] | None = None  # as last sent
+        self._rows: list[Row] | None = None  # as last sent
         self._version = 0
         self._computed = 0
         self._hold: Timer | None = None

@@ -15,8 +15,7 @@ from appliance.network import packet as network
 from appliance.network.errors import RemoteProtocolError
 from appliance.routing import gate, lsa, port, vty
 from appliance.routing.lsdb import Change, Database
-from appliance.routing.port import Assembly
-from appliance.routing.table import Row
+from appliance.routing.port import Assembly, Row
 
 ROUTER = address("1.1.1.1")
 

@@ -14,7 +14,7 @@ import pytest
 from appliance import config
 from appliance.native import linksecret
 from appliance.routing import port
-from appliance.routing.table import Row
+from appliance.routing.port import Row
 from appliance.services import ringport, routingport
 from appliance.services.dataplane import DataPlaneService
 from appliance.services.runtime import Loop
