@@ -14,8 +14,8 @@ FILL = "/var/fill"
 
 
 def screen(guest: Guest) -> str:
-    """What its console said so far, without colours."""
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", guest.console())
+    """What its console said so far, without colours and line ends: it wraps long lines."""
+    return " ".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", guest.console()).split())
 
 
 def links(guest: Guest, good: Callable[[dict[str, Any]], bool]) -> None:
