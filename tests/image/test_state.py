@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from appliance.lab import until
@@ -43,17 +45,27 @@ def stick(folder: Path, name: str, **files: bytes) -> Path:
     return path
 
 
-def says(guest: Guest, words: str) -> None:
-    until(lambda: words in screen(guest), lambda: f"{words!r}; the console says {screen(guest)[-2000:]}", BOOT_S)
+def says(guest: Guest, words: str, meanwhile: Callable[[], object] = lambda: None) -> None:
+    def said() -> bool:
+        meanwhile()
+        return words in screen(guest)
+
+    until(said, lambda: f"{words!r}; the console says {screen(guest)[-2000:]}", BOOT_S)
 
 
 def type_in(guest: Guest, *turns: tuple[str, str]) -> None:
-    """At its console: waits for words, types what follows."""
+    """At its console: waits for words, types what follows. A terminal that nobody reads would stop the machine's
+    output."""
     with socket.socket(socket.AF_UNIX) as terminal:
         terminal.connect(str(guest.machine.console_socket))
+
+        def read() -> None:
+            with contextlib.suppress(BlockingIOError):
+                while terminal.recv(65536, socket.MSG_DONTWAIT):
+                    pass
+
         for words, text in turns:
-            if words:
-                says(guest, words)
+            says(guest, words, read)
             terminal.sendall(text.encode())
 
 
@@ -69,15 +81,15 @@ def test_a_machine_that_is_set_up_by_hand(
     machines += (machine, bare)
     for one in machines:
         one.start()
+    says(Guest(bare), BARE)
+    assert "no node" in screen(Guest(bare))
+    bare.kill()
+    tell("without a TPM: told")
     guest = Guest(machine)
     guest.up()
     assert guest.run(SECURE_BOOT).strip() == "1"
     tell("the boot loader enrolled the keys, and the firmware checked what it booted")
     takes_a_node_file(guest, pair, tmp_path, tell)
-    says(Guest(bare), BARE)
-    assert "no node" in screen(Guest(bare))
-    tell("without a TPM: told")
-    bare.kill()
     opens_var_for_its_own_tpm_alone(guest, tmp_path, tell)
 
 
