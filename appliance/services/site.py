@@ -19,7 +19,7 @@ from appliance.config import NodeConfig
 from appliance.services import journal, notify
 from appliance.site import firewall, network, state, updates
 from appliance.site.identity import identity
-from appliance.site.intake import Kept, missing_secrets, standing, take_in
+from appliance.site.intake import Kept, is_empty, missing_secrets, standing, take_in
 from appliance.site.report import FOLDER, Report
 
 RUN = Path("/run/systemd")
@@ -33,14 +33,16 @@ def main() -> int:
     parser.add_argument(
         "--from", dest="offered", type=Path, help="folder with what is to be taken in", metavar="FOLDER"
     )
-    offered: Path | None = parser.parse_args().offered
-    if offered is None and (credentials := os.environ.get("CREDENTIALS_DIRECTORY")):
-        offered = Path(credentials)
+    brought: Path | None = parser.parse_args().offered
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    offered = brought or (Path(credentials) if credentials else None)
     FOLDER.mkdir(mode=0o755, exist_ok=True)
     report, kept, machine = Report(), Kept(), identity()
     if (shut := state.trouble()) is not None:
         report.troubles.append(shut)
     taken = take_in(offered, kept, machine, report) if offered is not None and offered.is_dir() else None
+    if brought is not None:
+        is_empty(brought, report)
     node = taken or standing(kept, machine, report)
     if node is not None:
         report.node = node.name

@@ -54,6 +54,15 @@ def take_in(offered: Path, kept: Kept, machine: Identity, report: Report) -> Nod
     return None
 
 
+def is_empty(offered: Path, report: Report) -> bool:
+    """Has somebody brought nothing that could be taken in? Tells so."""
+    if any(offered.glob(f"{SECRETS}*")) or any((offered / name).is_file() for name in NODE_NAMES):
+        return False
+    report.trouble(f"In {offered} is neither a node file nor a link's secret",
+                   "Name the node file node.toml and a secret qbb.link.NAME; neither belongs into a folder")  # fmt: skip
+    return True
+
+
 def standing(kept: Kept, machine: Identity, report: Report) -> NodeConfig | None:
     """The node file that is kept. Tells what is wrong with it."""
     if not kept.node.exists():

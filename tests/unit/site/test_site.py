@@ -12,7 +12,7 @@ from appliance.native import linksecret
 from appliance.site import firewall, network
 from appliance.site import report as reports
 from appliance.site.identity import Identity, identity
-from appliance.site.intake import Kept, missing_secrets, standing, take_in
+from appliance.site.intake import Kept, is_empty, missing_secrets, standing, take_in
 from appliance.site.report import Report
 
 TEXT = """
@@ -130,6 +130,15 @@ def test_a_wrong_one_never_replaces_a_good_one(intake: Intake, text: str, machin
     assert taken is None
     assert words in troubles[0]
     assert intake.kept.node.read_text() == TEXT
+
+
+def test_a_stick_with_nothing_on_it_is_told(intake: Intake) -> None:
+    report = Report()
+    (intake.offered / "paris.toml").write_text(TEXT)
+    assert is_empty(intake.offered, report)
+    assert "node.toml" in report.troubles[0].remedy
+    (intake.offered / "qbb.link.vienna").touch()
+    assert not is_empty(intake.offered, report) and len(report.troubles) == 1
 
 
 def test_no_node_file_says_how_to_give_one(intake: Intake) -> None:
