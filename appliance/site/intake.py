@@ -59,7 +59,7 @@ def is_empty(offered: Path, report: Report) -> bool:
     if any(offered.glob(f"{SECRETS}*")) or any((offered / name).is_file() for name in NODE_NAMES):
         return False
     report.trouble(f"In {offered} is neither a node file nor a link's secret",
-                   "Name the node file node.toml and a secret qbb.link.NAME; neither belongs into a folder")  # fmt: skip
+                   "Name the node file node.toml and a secret qbb.link.NAME, in no folder")  # fmt: skip
     return True
 
 
