@@ -167,15 +167,15 @@ def type_secret() -> None:
     if not NAME.fullmatch(link):
         print("That is no link's name.")
         return
-    print("Paste the secret, as base64 wrote it (base64 SECRET-FILE at the other machine). An empty line ends it.")
     with tempfile.TemporaryDirectory(dir=report.FOLDER) as folder:
         command = f"sed '/^$/q' | base64 --decode > {SECRETS}{link}"
         stdin = sys.stdin.fileno()
         before = termios.tcgetattr(stdin)
         hidden = termios.tcgetattr(stdin)
         hidden[3] &= ~termios.ECHO
-        termios.tcsetattr(stdin, termios.TCSADRAIN, hidden)
+        termios.tcsetattr(stdin, termios.TCSADRAIN, hidden)  # before anybody is asked: nothing of it is shown
         try:
+            print("Paste the secret, as base64 wrote it (at the other machine: base64 FILE). An empty line ends it.")
             decoded = subprocess.run(["sh", "-c", command], cwd=folder, check=False).returncode
         finally:
             termios.tcsetattr(stdin, termios.TCSADRAIN, before)

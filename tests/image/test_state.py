@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import socket
-from collections.abc import Callable
+import threading
+from contextlib import closing
 from pathlib import Path
 
 from appliance.lab import until
@@ -45,28 +45,32 @@ def stick(folder: Path, name: str, **files: bytes) -> Path:
     return path
 
 
-def says(guest: Guest, words: str, meanwhile: Callable[[], object] = lambda: None) -> None:
-    def said() -> bool:
-        meanwhile()
-        return words in screen(guest)
-
-    until(said, lambda: f"{words!r}; the console says {screen(guest)[-2000:]}", BOOT_S)
+def says(guest: Guest, words: str) -> None:
+    until(lambda: words in screen(guest), lambda: f"{words!r}; the console says {screen(guest)[-2000:]}", BOOT_S)
 
 
-def type_in(guest: Guest, *turns: tuple[str, str]) -> None:
-    """At its console: waits for words, types what follows. A terminal that nobody reads would stop the machine's
-    output."""
-    with socket.socket(socket.AF_UNIX) as terminal:
-        terminal.connect(str(guest.machine.console_socket))
+class Terminal:
+    """Somebody at its console. It reads all the time: a terminal that nobody reads would stop the machine's output."""
 
-        def read() -> None:
-            with contextlib.suppress(BlockingIOError):
-                while terminal.recv(65536, socket.MSG_DONTWAIT):
-                    pass
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(guest.machine.console_socket))
+        threading.Thread(target=self._read, daemon=True).start()
 
-        for words, text in turns:
-            says(guest, words, read)
-            terminal.sendall(text.encode())
+    def _read(self) -> None:
+        while self._socket.recv(65536):
+            pass
+
+    def type(self, text: str, after: str = "") -> None:
+        """Waits for words first."""
+        says(self._guest, after)
+        self._socket.sendall(text.encode())
+
+    def close(self) -> None:
+        """What was not read by then is lost."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
 
 
 def test_a_machine_that_is_set_up_by_hand(
@@ -98,7 +102,10 @@ def takes_a_node_file(guest: Guest, pair: Pair, folder: Path, tell: Tell) -> Non
     machine, good = guest.machine, pair.node_file(0)
     says(guest, "This machine has no node file")
     wrong = '[node]\nname = "paris"\naddress = "1.1.1.1"\n'
-    type_in(guest, ("", "n"), ("Type or paste the node file", f"{wrong}.\n"), ("at least one [[link]] is wanted", ""))
+    with closing(Terminal(guest)) as terminal:
+        terminal.type("n")
+        terminal.type(f"{wrong}.\n", after="Type or paste the node file")
+        says(guest, "at least one [[link]] is wanted")
     tell("a wrong node file that was typed: told")
     other = good.replace(machine.uuid, ANOTHER)
     machine.plug(stick(folder, "other", node_toml=other.encode(), **{f"qbb_link_{LINK}": SHORT}))
@@ -111,14 +118,17 @@ def takes_a_node_file(guest: Guest, pair: Pair, folder: Path, tell: Tell) -> Non
     says(guest, f'link "{LINK}" has no secret')
     machine.unplug()
     secret = base64.encodebytes((pair.folder / "link.secret").read_bytes()).decode()
-    type_in(guest, ("", "s"), ("Name of the link", f"{LINK}\n"), ("Paste the secret", f"{secret}\n"))
-    guest.until(
-        "systemctl is-active qbb-dataplane qbb-keys qbb-monitor", lambda said: said == "active\n" * 2 + "active"
-    )
+    with closing(Terminal(guest)) as terminal:
+        terminal.type("s")
+        terminal.type(f"{LINK}\n", after="Name of the link")
+        terminal.type(f"{secret}\n", after="Paste the secret")
+        guest.until(f"ls /var/lib/site/credstore/qbb.link.{LINK}", lambda said: "cannot" not in said, BOOT_S)
+    running = "systemctl is-active qbb-dataplane qbb-keys qbb-monitor"
+    guest.until(running, lambda said: said.split() == ["active"] * 3, BOOT_S)
     guest.until("qbb links", lambda said: LINK in said, BOOT_S)
     assert guest.run("hostname") == machine.name
     says(guest, "node paris")
-    assert secret[:60] not in screen(guest), "what is typed is not shown"
+    assert secret[:8] not in screen(guest), "what is typed is not shown"
     tell("a memory stick and a secret that was typed: the node runs")
 
 
@@ -126,8 +136,9 @@ def opens_var_for_its_own_tpm_alone(guest: Guest, folder: Path, tell: Tell) -> N
     machine = guest.machine
     guest.until("cat /run/appliance-site/recovery-key", lambda said: said.count("-") == 7)
     recovery_key = guest.run("cat /run/appliance-site/recovery-key")
-    type_in(guest, ("", "r"))
-    guest.until("ls /run/appliance-site", lambda said: "recovery-key" not in said)
+    with closing(Terminal(guest)) as terminal:
+        terminal.type("r")
+        guest.until("ls /run/appliance-site", lambda said: "recovery-key" not in said)
     guest.run("touch /var/kept; sync")
     machine.stop()
     machine.tpm = folder / "other-tpm"
