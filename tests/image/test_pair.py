@@ -25,7 +25,7 @@ TOOLS = ("gcc", "cc", "make", "perl", "apt", "dpkg", "pip")
 
 @pytest.fixture
 def pair(tmp_path: Path, image: Path, signing: Keys) -> Iterator[Pair]:
-    made = Pair(tmp_path, image, signing, credentials=dict(CREDENTIALS))
+    made = Pair(tmp_path, image, signing, credentials=dict(CREDENTIALS), processors=1)
     vienna = made.machines[1]
     vienna.extra = oracle.recorder(vienna.folder / RECORD)
     try:

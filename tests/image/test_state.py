@@ -81,7 +81,7 @@ def test_a_machine_that_is_set_up_by_hand(
     )  # only one of the two, with a firmware in setup mode
     machine = pair.machines[0]
     machine.credentials = dict(CREDENTIALS)
-    bare = Machine("bare", tmp_path / "bare", image, signing, credentials=dict(CREDENTIALS), has_tpm=False)
+    bare = Machine("bare", tmp_path / "bare", image, signing, dict(CREDENTIALS), has_tpm=False, processors=1)
     machines += (machine, bare)
     for one in machines:
         one.start()
