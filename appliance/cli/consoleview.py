@@ -100,5 +100,4 @@ def _links(seen: Seen, width: int) -> RenderableType:
 
 def _alarms(seen: Seen) -> Iterator[RenderableType]:
     for alarm in seen.alarms:
-        about = alarm.get("link") or alarm.get("about") or ""
-        yield Text(f"! {alarm.get('alarm', '')} {about}: {alarm.get('text', '')}", BAD)
+        yield Text(f"! {alarm['alarm']} {alarm['about']}: {alarm['text']}", BAD)

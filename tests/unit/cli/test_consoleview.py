@@ -37,10 +37,10 @@ def test_without_a_node_file_it_says_how_to_give_one() -> None:
 
 
 def test_alarms_questions_and_the_recovery_key() -> None:
-    alarm = {"alarm": "qber", "link": "vienna", "text": "the fibre is tapped"}
+    alarm = {"alarm": "qber", "about": "fibre-1", "link": "vienna", "text": "the fibre is tapped"}
     text = shown(Seen("0.1.0", "4c4c", report=Report("paris"), alarms=[alarm], health="bad", failed=["ssh.service"],
                       recovery_key="cbd-efg", questions=["Recovery key for var"]))  # fmt: skip
-    assert "! qber vienna: the fibre is tapped" in text
+    assert "! qber fibre-1: the fibre is tapped" in text
     assert "! ssh.service failed  journalctl -u ssh.service" in text
     assert "cbd-efg" in text
     assert "r I have the recovery key" in text
