@@ -34,6 +34,7 @@ from appliance.services.keys_clients import ClientSocket, peer_credentials
 from appliance.services.keys_loop import EpollLoop
 from appliance.services.keys_registry import RegistryLink
 from appliance.services.keys_ring import RingLink
+from appliance.services.passed import descriptors
 from appliance.services.runtime import Loop, Timer
 from appliance.services.vmgeneration import GenerationWatch
 from appliance.transport.endpoint import Endpoint
@@ -317,7 +318,7 @@ class KeysService:
 
 def activated() -> socket.socket | None:
     """The listening socket that systemd passed, if it did."""
-    for fd in daemon.listen_fds(True):
+    for fd in descriptors():
         if daemon.is_socket_unix(fd, socket.SOCK_SEQPACKET, 1):
             listener = socket.socket(fileno=fd)
             listener.setblocking(False)

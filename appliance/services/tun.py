@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError
-from systemd import daemon
 
 from appliance.network.address import LINK_PREFIX_BITS
 from appliance.routing import frrconfig
+from appliance.services.passed import descriptors
 
 DEVICE = "/dev/net/tun"
 TUNSETIFF, TUNSETCARRIER = 0x400454CA, 0x400454E2
@@ -37,7 +37,7 @@ def wanted(settings: frrconfig.Settings) -> Iterator[tuple[str, IPv4Interface, i
 def passed() -> dict[str, int]:
     """Name of interface -> descriptor, of those that systemd keeps for this unit (see tuns.py)."""
     found = {}
-    for fd, name in daemon.listen_fds_with_names(True).items():
+    for fd, name in descriptors().items():
         if name.startswith(PREFIX):
             os.set_blocking(fd, False)
             found[name.removeprefix(PREFIX)] = fd

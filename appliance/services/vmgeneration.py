@@ -1,20 +1,24 @@
-"""Was this virtual machine restored from a snapshot, or cloned, while it ran? The kernel says so by a uevent.
+"""Was this virtual machine restored from a snapshot, or cloned, while it ran? The kernel says so in its log.
 
 Memory that comes back holds words of key that were spent after the snapshot was taken; going on would spend them again.
 So the data plane ends at once, and starts afresh like after a crash: open chunks are void. Likewise the keys service,
 whose stock may have been given out since, and whose random numbers drawn. Each listens for itself: who heard of it from
-another unit would go on when that one does not run just then. Between the restoring and the uevent lie some
-milliseconds that nobody can take away: a node's memory belongs in no snapshot.
+another unit would go on when that one does not run just then. Between the restoring and what the kernel says of it lie
+some milliseconds that nobody can take away: a node's memory belongs in no snapshot.
 
-The driver is drivers/virt/vmgenid.c of Linux (the uevent came with 6.10), the device the hypervisor's VM generation id.
+The device is the hypervisor's VM generation id, the driver drivers/virt/vmgenid.c of Linux. It gives the new id to the
+kernel's generator of random numbers, which says so in the log (5.18 and later); some kernels send a uevent as well, but
+that of Debian 13 does not. The log is opened by systemd, OpenFile= of the unit, since a unit itself may not.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Callable
 
+from appliance.services.passed import descriptors
 from appliance.services.runtime import Loop
 
 NETLINK_KOBJECT_UEVENT = 15
@@ -22,6 +26,11 @@ KERNEL_GROUP = 1
 MARK = b"NEW_VMGENID=1"
 LONGEST_UEVENT_BYTES = 8192
 ROOM_BYTES = 1 << 20  # a storm of other uevents must not push ours out
+LOG = "kmsg"  # name of the descriptor
+LOGGED = b"crng reseeded due to virtual machine fork"
+LONGEST_RECORD_BYTES = 8192
+RESTORED = "this virtual machine was restored from a snapshot, or is a copy of another"
+LOST = "so much of what the kernel says was lost that it is not known whether the machine was restored"
 
 
 class GenerationWatch:
@@ -35,6 +44,34 @@ class GenerationWatch:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM_BYTES)
         self._socket.bind((0, KERNEL_GROUP))
         loop.watch(self._socket.fileno(), self._arrived)
+        self._log = next((fd for fd, name in descriptors().items() if name == LOG), None)
+        if self._log is not None:
+            self._watch_log(self._log)
+
+    def _watch_log(self, log: int) -> None:
+        try:
+            os.lseek(log, 0, os.SEEK_END)  # what was said before this process was there is no news
+        except OSError:
+            return  # a container's: what is there is no kernel's log
+        os.set_blocking(log, False)
+        self._loop.watch(log, lambda events: self._read_log(log))
+
+    def _read_log(self, log: int) -> None:
+        while True:
+            try:
+                record = os.read(log, LONGEST_RECORD_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.EPIPE:  # records were overwritten before they were read
+                    raise
+                self._restored(LOST)
+                return
+            if not record:
+                return
+            if LOGGED in record:
+                self._restored(RESTORED)
+                return
 
     def _arrived(self, events: int) -> None:
         while True:
@@ -45,12 +82,14 @@ class GenerationWatch:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                self._restored("so many kernel events were lost that it is not known whether the machine was restored")
+                self._restored(LOST)
                 return
             if MARK in uevent.split(b"\0"):
-                self._restored("this virtual machine was restored from a snapshot, or is a copy of another")
+                self._restored(RESTORED)
                 return
 
     def close(self) -> None:
+        if self._log is not None:
+            self._loop.forget(self._log)
         self._loop.forget(self._socket.fileno())
         self._socket.close()
