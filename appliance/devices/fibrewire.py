@@ -25,6 +25,7 @@ from appliance.configuration.values import parse_socket_address
 
 HEADER = struct.Struct("!HH")
 LONGEST_JSON = 8192
+KEEPALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}  # s, s, times
 LONGEST_SECRET = 64
 
 
@@ -91,7 +92,12 @@ def connect(address: str, timeout_s: float = 5.0) -> socket.socket:
             raise
         return connection
     target = parse_socket_address(rest)
-    return socket.create_connection((target.host, target.port), timeout_s)
+    connection = socket.create_connection((target.host, target.port), timeout_s)
+    # Whoever only listens would never learn that the other side is gone without a word.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE.items():
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    return connection
 
 
 def ask(address: str, command: str, **arguments: Any) -> Any:

@@ -4,12 +4,12 @@
 
     test_build.py       the same inputs give the same root hash; what is in the image
     test_pair.py        two appliances, booted once: Secure Boot, verity, TPM, firewall, keys over their link, IPsec in
-                        their kernels, and what goes wrong at a site (faults.py): clocks, cables, disks, snapshots, a
-                        power cut; the key oracle listens to the wire all the time (oracle.py)
+                        their kernels, and what goes wrong at a site (faults.py): clocks, cables, a full disk, a power
+                        cut; the key oracle listens to the wire all the time (oracle.py)
     test_state.py       a machine set up by hand, in setup mode, without a TPM, with another machine's TPM
     test_tampered.py    a root or a kernel image that was changed
     test_updates.py     updates that are forged, good, and bad
 
-QBB_IMAGE=0 leaves all of them out, QBB_IMAGE=all adds the last one; by pytest itself they run when QBB_IMAGE is set.
+QBB_IMAGE=0 leaves all of them out, QBB_IMAGE=all adds the last one, and snapshots and a dying disk to the pair; by pytest itself they run when QBB_IMAGE is set.
 They tell what they do as they go (pytest -s). Limits of time are four times what a quiet machine takes.
 """

@@ -14,7 +14,7 @@ from images.pair import LINK, Pair
 from images.vmshell import CREDENTIALS
 
 from . import faults, oracle
-from .conftest import Tell
+from .conftest import WANTED, Tell
 from .faults import link_up, screen
 from .guests import BOOT_S, Guest
 
@@ -70,9 +70,6 @@ def test_two_appliances(pair: Pair, tell: Tell) -> None:
     tell("the network cable was out and is back: told, and recovered from")
     faults.full_var(paris)
     tell("/var was full and has room again: told, and recovered from")
-    faults.restored_from_a_snapshot(paris, vienna, use)
-    tell("paris went back to a snapshot of its memory and disk, twice: other keys each time")
-
     before = chunks(paris)
     paris.machine.kill()
     tell("power of paris cut")
@@ -83,17 +80,27 @@ def test_two_appliances(pair: Pair, tell: Tell) -> None:
     tell("paris is back, the link is up")
     never_opens_a_chunk_twice(paris, vienna, before)
     use()
-    faults.dying_disk(vienna, paris)
+    vienna.run("systemctl reboot --no-block")
+    vienna.rebooted()
+    link_up(vienna)
     use()
-    tell("vienna's disk failed: told; mended and started again: other keys, equal at both ends")
-    no_key_byte_is_used_twice(pair, tell)
+    tell("vienna was started again in order: other keys, equal at both ends")
+    no_key_byte_is_used_twice(pair, tell, sessions=3)
+    if WANTED == "all":
+        faults.restored_from_a_snapshot(paris, vienna, use)
+        tell("paris went back to a snapshot of its memory and disk, twice: other keys each time")
+        no_key_byte_is_used_twice(pair, tell, sessions=5)
+        faults.dying_disk(vienna, paris)
+        use()
+        tell("vienna's disk failed: told; mended and started again: other keys, equal at both ends")
+        no_key_byte_is_used_twice(pair, tell, sessions=6)
 
 
-def no_key_byte_is_used_twice(pair: Pair, tell: Tell) -> None:
+def no_key_byte_is_used_twice(pair: Pair, tell: Tell, sessions: int) -> None:
     """By what was on the wire in all that time."""
     heard = oracle.listened(pair.machines[1].folder / RECORD, LINK, pair.address(0))
     assert heard.violations == []
-    assert heard.figures["sessions"] >= 5, "two from snapshots, the power cut, the reboot"
+    assert heard.figures["sessions"] >= sessions, "a new one after each start"
     assert heard.figures["key packets"] >= 4 * KEYS and heard.figures["unplaced"] == 0, heard.figures
     tell(f"the key oracle heard {heard.figures['packets']} packets, {heard.figures['words']} words of key: none twice")
 
