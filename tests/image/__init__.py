@@ -10,6 +10,7 @@
     test_tampered.py    a root or a kernel image that was changed
     test_updates.py     updates that are forged, good, and bad
 
-QBB_IMAGE=0 leaves all of them out, QBB_IMAGE=all adds the last one, and snapshots and a dying disk to the pair; by pytest itself they run when QBB_IMAGE is set.
-They tell what they do as they go (pytest -s). Limits of time are four times what a quiet machine takes.
+QBB_IMAGE=0 leaves all of them out; QBB_IMAGE=all adds the last one, and snapshots and a dying disk to the pair. By
+pytest itself they run when QBB_IMAGE is set. They tell what they do as they go (pytest -s). Limits of time are four
+times what a quiet machine takes.
 """
