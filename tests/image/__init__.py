@@ -1,6 +1,6 @@
 """The image in virtual machines (QEMU, emulation): what only a booted machine can show. See images/.
 
-`make test` runs them before the others, one after another, since each boot takes a processor a minute or two:
+`make test` runs them before all others, one after another, since each boot takes a processor a minute or two:
 
     test_build.py       the same inputs give the same root hash; what is in the image
     test_pair.py        two appliances, booted once: Secure Boot, verity, TPM, firewall, keys over their link, IPsec in
@@ -10,7 +10,8 @@
     test_tampered.py    a root or a kernel image that was changed
     test_updates.py     updates that are forged, good, and bad
 
-QBB_IMAGE=0 leaves all of them out; QBB_IMAGE=all adds the last one, and snapshots and a dying disk to the pair. By
-pytest itself they run when QBB_IMAGE is set. They tell what they do as they go (pytest -s). Limits of time are four
-times what a quiet machine takes.
+`make test` alone runs test_build.py and test_tampered.py. QBB_IMAGE=0 leaves them out; QBB_IMAGE=1 adds the pair and
+the machine that is set up by hand; QBB_IMAGE=all the updates too, and snapshots and a dying disk to the pair. By pytest
+itself they run when QBB_IMAGE is set. They tell what they do as they go (pytest -s). Limits of time are four times
+what a quiet machine takes.
 """
