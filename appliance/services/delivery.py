@@ -18,6 +18,7 @@ from typing import Any
 from appliance.devices.block import Block
 from appliance.services import journal
 from appliance.services.runtime import READ, WRITE, Loop, Timer
+from appliance.services.unitsocket import connect
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 5.0
 REFUSED_RETRY_S = 1.0
@@ -70,11 +71,9 @@ class Delivery:
             self._flush()
 
     def start(self) -> None:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
-            connection.connect(str(self._path))
+            connection = connect(self._path)
         except OSError as error:
-            connection.close()
             self._later(f"not connected: {error.strerror or error}")
             return
         self._socket = connection

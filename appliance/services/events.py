@@ -462,6 +462,15 @@ _TABLE = (
         "used twice. Take a copy of a node out of the network at once, and begin its links anew (qbb zeroize).",
     ),
     (
+        "restoring-unheard",
+        "4bba1044550647e3981f83c8cf7ad0d4",
+        Severity.WARNING,
+        "A restored virtual machine may go unnoticed",
+        "The kernel says in its log that a virtual machine was restored from a snapshot, and the unit cannot read it: "
+        "in a container there is none, elsewhere the unit's OpenFile=/dev/kmsg has failed. Restored memory would spend "
+        "key a second time. Keep the machine out of snapshots, and see systemctl cat UNIT.",
+    ),
+    (
         "unit-silent",
         "e42ea1395f1141a88892bf630411d750",
         Severity.ERROR,

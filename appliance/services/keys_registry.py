@@ -18,6 +18,7 @@ from appliance.keys.finding import Found, Where
 from appliance.keys.registry import Application
 from appliance.services import journal
 from appliance.services.runtime import READ, WRITE, Loop
+from appliance.services.unitsocket import UnitSocket
 
 RETRY_S = 0.5
 GONE_S = 2.0  # a routing unit that is gone for less may just be starting again
@@ -31,17 +32,20 @@ class RegistryLink:
     """Connects, and connects again. `answer` is called with what `find` asked for: None when no routing unit runs."""
 
     def __init__(self, loop: Loop, path: Path, answer: Answer) -> None:
-        self._loop, self._path, self._answer = loop, path, answer
-        self._socket: socket.socket | None = None
+        self._loop, self._answer = loop, answer
+        self._unit = UnitSocket(loop, path, RETRY_S, self._began)
         self._lost_s = loop.now()
-        self._retrying = False
         self._announced: dict[int, Application] = {}  # by port
         self._outgoing: deque[dict[str, Any]] = deque()
         self._asked: set[int] = set()
         self.dropped: Counter[str] = Counter()
-        self._connect()
-        if self._socket is None:
+        self._unit.keep()
+        if not self.up:
             self._lost_s -= GONE_S  # nothing says that one was here
+
+    @property
+    def _socket(self) -> socket.socket | None:
+        return self._unit.socket
 
     @property
     def up(self) -> bool:
@@ -60,9 +64,8 @@ class RegistryLink:
         self._send(_registration("unregister", application))
 
     def find(self, number: int, name: str) -> None:
-        if self._socket is None:
-            self._try()  # somebody waits: sooner than by the clock
-        if self._socket is not None:
+        self._unit.attempt()  # somebody waits: sooner than by the clock
+        if self.up:
             self._asked.add(number)
             self._send({"type": "find", "id": number, "name": name})
         elif self._loop.now() - self._lost_s < GONE_S:
@@ -72,27 +75,7 @@ class RegistryLink:
 
     # Connection ----------------------------------------------------------------------------------------------------
 
-    def _connect(self) -> None:
-        """By the clock, until there is a connection."""
-        self._retrying = False
-        if self._socket is None:
-            self._try()
-        if self._socket is None:
-            self._retry()
-
-    def _retry(self) -> None:
-        if not self._retrying:
-            self._retrying = True
-            self._loop.after(RETRY_S, self._connect)
-
-    def _try(self) -> None:
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
-            link.connect(str(self._path))
-        except OSError:
-            link.close()
-            return
-        self._socket = link
+    def _began(self, link: socket.socket) -> None:
         self._outgoing.extend(_registration("register", one) for one in self._announced.values())
         self._loop.watch(link.fileno(), self._ready)
         self._flush()
@@ -102,15 +85,12 @@ class RegistryLink:
         self._lost_s = self._loop.now()
         self._outgoing.clear()
         asked, self._asked = self._asked, set()
-        self._retry()
+        self._unit.again()
         for number in asked:
             self._answer(number, Found((), complete=False))
 
     def close(self) -> None:
-        if self._socket is not None:
-            self._loop.forget(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
+        self._unit.close()
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._socket is not None:

@@ -16,6 +16,7 @@ from typing import Any
 from appliance.native.ring import RingError, RingPair, wake
 from appliance.native.shelf import Shelf
 from appliance.services.runtime import Loop
+from appliance.services.unitsocket import UnitSocket
 from appliance.transport.endpoint import Outgoing
 
 RETRY_S = 0.5
@@ -40,44 +41,28 @@ class RingLink:
         taken: Callable[[], None],
         way_changed: Callable[[], None],
     ) -> None:
-        self._loop, self._path, self._shelf = loop, path, shelf
+        self._loop, self._shelf = loop, shelf
         self._packet, self._taken, self._way_changed = packet, taken, way_changed
-        self._socket: socket.socket | None = None
+        self._unit = UnitSocket(loop, path, RETRY_S, self._began)
         self._ring: RingPair | None = None
         self._to_keys = self._from_keys = -1
         self._links: dict[str, dict[str, Any]] = {}
         self._routes: list[tuple[IPv4Network, str]] = []
         self._down_since_s: dict[str, float] = {}  # links that carry nothing
         self._lost_s = loop.now()  # when the data plane went, or was there again and had not given the ring yet
-        self._retrying = False
         self.dropped: Counter[str] = Counter()
-        self._connect()
+        self._unit.keep()
+
+    @property
+    def _socket(self) -> socket.socket | None:
+        return self._unit.socket
 
     @property
     def up(self) -> bool:
         return self._ring is not None
 
-    def _connect(self) -> None:
-        """By the clock, until there is a connection."""
-        self._retrying = False
-        if self._socket is None:
-            self._try()
-        if self._socket is None:
-            self._retry()
-
-    def _retry(self) -> None:
-        if not self._retrying:
-            self._retrying = True
-            self._loop.after(RETRY_S, self._connect)
-
-    def _try(self) -> None:
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
-            link.connect(str(self._path))
-        except OSError:
-            link.close()
-            return
-        self._socket, self._lost_s = link, self._loop.now()
+    def _began(self, link: socket.socket) -> None:
+        self._lost_s = self._loop.now()
         self._loop.watch(link.fileno(), self._told)
 
     def _told(self, events: int) -> None:
@@ -104,7 +89,7 @@ class RingLink:
             self._learn(message)
         elif not data:
             self.lose()
-            self._retry()
+            self._unit.again()
 
     def _replace(self, fds: list[int]) -> None:
         self._drop_ring()
@@ -162,8 +147,7 @@ class RingLink:
         """Why nothing gets to a node: no route, or a fault that has lasted; None when something may."""
         now = self._loop.now()
         if self._ring is None:
-            if self._socket is None:
-                self._try()  # somebody waits: sooner than by the clock
+            self._unit.attempt()  # somebody waits: sooner than by the clock
             return "this node's data plane does not run" if now - self._lost_s >= OUTAGE_S else None
         link = self._link_to(node)
         if link is None:
@@ -219,7 +203,4 @@ class RingLink:
         self._drop_ring(wipe)
         self._lost_s = self._loop.now()
         self._links, self._routes = {}, []
-        if self._socket is not None:
-            self._loop.forget(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
+        self._unit.close()

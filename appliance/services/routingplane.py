@@ -11,6 +11,7 @@ from appliance.network.errors import RemoteProtocolError
 from appliance.routing import port
 from appliance.routing.port import LinkState
 from appliance.services.runtime import READ, WRITE, Loop
+from appliance.services.unitsocket import UnitSocket
 
 TRY_AGAIN_S = 0.1  # a data plane that starts again refuses what is beyond its neighbours until it has our table
 MOST_WAITING = 1 << 14  # messages that the data plane has not read yet
@@ -31,26 +32,25 @@ class RoutingPlane:
     ) -> None:
         self._loop, self._path = loop, path
         self._began, self._lost, self._links, self._packet = began, lost, links, packet
-        self._connection: socket.socket | None = None
+        self._unit = UnitSocket(loop, path, TRY_AGAIN_S, self._connected)
         self._waiting: deque[bytes] = deque()
         self.dropped: Counter[str] = Counter()
-        self.cause = "not tried yet"
-        loop.after(0, self._try)
+        loop.after(0, self._unit.keep)
+
+    @property
+    def _connection(self) -> socket.socket | None:
+        return self._unit.socket
 
     @property
     def up(self) -> bool:
         return self._connection is not None
 
-    def _try(self) -> None:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
-            connection.connect(str(self._path))
-        except OSError as error:
-            connection.close()
-            self.cause = f"qbb-dataplane does not answer at {self._path} ({error.strerror})"
-            self._loop.after(TRY_AGAIN_S, self._try)
-            return
-        self._connection, self.cause = connection, ""
+    @property
+    def cause(self) -> str:
+        """Why it is not up."""
+        return "" if self.up else f"qbb-dataplane does not answer at {self._path} ({self._unit.cause})"
+
+    def _connected(self, connection: socket.socket) -> None:
         self._loop.watch(connection.fileno(), self._ready)
         self._began()
 
@@ -113,16 +113,12 @@ class RoutingPlane:
             self._links(port.parse_links(text))
 
     def _end(self, why: str) -> None:
-        if self._connection is None:
+        if not self.up:
             return
-        self.close()
-        self.cause = f"qbb-dataplane is gone: {why}"
+        self.close(why)
         self._lost(why)
-        self._loop.after(TRY_AGAIN_S, self._try)
+        self._unit.again()
 
-    def close(self) -> None:
-        if self._connection is not None:
-            self._loop.forget(self._connection.fileno())
-            self._connection.close()
-            self._connection = None
+    def close(self, why: str = "closed") -> None:
+        self._unit.close(why)
         self._waiting.clear()

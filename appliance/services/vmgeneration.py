@@ -8,7 +8,8 @@ some milliseconds that nobody can take away: a node's memory belongs in no snaps
 
 The device is the hypervisor's VM generation id, the driver drivers/virt/vmgenid.c of Linux. It gives the new id to the
 kernel's generator of random numbers, which says so in the log (5.18 and later); some kernels send a uevent as well, but
-that of Debian 13 does not. The log is opened by systemd, OpenFile= of the unit, since a unit itself may not.
+that of Debian 13 does not. The log is opened by systemd, OpenFile= of the unit, since a unit itself may not. Where
+there is such a device and no log, as in a container, that is told: nothing may tell of a restoring then.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
+from appliance.services import journal
 from appliance.services.passed import descriptors
 from appliance.services.runtime import Loop
 
@@ -29,6 +32,7 @@ ROOM_BYTES = 1 << 20  # a storm of other uevents must not push ours out
 LOG = "kmsg"  # name of the descriptor
 LOGGED = b"crng reseeded due to virtual machine fork"
 LONGEST_RECORD_BYTES = 8192
+BUSES = Path("/sys/bus")
 RESTORED = "this virtual machine was restored from a snapshot, or is a copy of another"
 LOST = "so much of what the kernel says was lost that it is not known whether the machine was restored"
 
@@ -44,22 +48,18 @@ class GenerationWatch:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM_BYTES)
         self._socket.bind((0, KERNEL_GROUP))
         loop.watch(self._socket.fileno(), self._arrived)
-        self._log = next((fd for fd, name in descriptors().items() if name == LOG), None)
+        self._log = _log()
         if self._log is not None:
-            self._watch_log(self._log)
+            os.set_blocking(self._log, False)
+            loop.watch(self._log, self._read_log)
+        elif has_generation_id():
+            journal.write("restoring-unheard", "no log of the kernel was passed by systemd")
 
-    def _watch_log(self, log: int) -> None:
-        try:
-            os.lseek(log, 0, os.SEEK_END)  # what was said before this process was there is no news
-        except OSError:
-            return  # a container's: what is there is no kernel's log
-        os.set_blocking(log, False)
-        self._loop.watch(log, lambda events: self._read_log(log))
-
-    def _read_log(self, log: int) -> None:
+    def _read_log(self, events: int) -> None:
+        assert self._log is not None
         while True:
             try:
-                record = os.read(log, LONGEST_RECORD_BYTES)
+                record = os.read(self._log, LONGEST_RECORD_BYTES)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -93,3 +93,20 @@ class GenerationWatch:
             self._loop.forget(self._log)
         self._loop.forget(self._socket.fileno())
         self._socket.close()
+
+
+def has_generation_id(buses: Path = BUSES) -> bool:
+    """Does this machine's hypervisor tell of restorings? By the kernel's driver, which has a device then."""
+    bound = (entry for driver in buses.glob("*/drivers/vmgenid") for entry in driver.iterdir())
+    return any(entry.is_symlink() and entry.name != "module" for entry in bound)
+
+
+def _log() -> int | None:
+    log = next((fd for fd, name in descriptors().items() if name == LOG), None)
+    if log is None:
+        return None
+    try:
+        os.lseek(log, 0, os.SEEK_END)  # what was said before this process was there is no news
+    except OSError:
+        return None  # a container's: what is there is no kernel's log
+    return log

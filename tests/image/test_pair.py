@@ -46,6 +46,7 @@ def test_two_appliances(pair: Pair, tell: Tell) -> None:
         holds_no_more_than_it_needs(guest)
         keeps_var_under_the_tpm(guest)
         lets_in_only_what_is_named(guest)
+        hears_of_restorings(guest)
     tell("booted with Secure Boot, root verified, /var under the TPM, firewall shut")
     for guest in guests:
         link_up(guest)
@@ -136,6 +137,15 @@ def lets_in_only_what_is_named(guest: Guest) -> None:
     assert "policy drop" in rules
     assert set(re.findall(r"dport ([^ ]+)", rules)) == {"7301", "68"}
     assert guest.run("systemctl is-active ssh.service || true") == "inactive"
+
+
+def hears_of_restorings(guest: Guest) -> None:
+    """Both units have the kernel's log, which OpenFile= may fail to give them without a word."""
+    for unit in ("qbb-dataplane", "qbb-keys"):
+        files = guest.run(f"readlink /proc/$(systemctl show -P MainPID {unit})/fd/* || true").splitlines()
+        assert files.count("/dev/kmsg") == 1, files
+    assert guest.run("ls -d /sys/bus/*/drivers/vmgenid/*:* | wc -l") == "1"
+    assert guest.run("journalctl -b -o cat QBB_EVENT=restoring-unheard") == ""
 
 
 def exchange_keys(paris: Guest, vienna: Guest) -> set[str]:

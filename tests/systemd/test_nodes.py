@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from appliance.lab import until
+from appliance.services.vmgeneration import has_generation_id
 from tests.topology import uevent
 from tests.topology.talk import Flow, Talk
 
@@ -151,6 +152,13 @@ def test_the_kernel_tells_the_namespace_of_a_confined_unit(pair: Pair) -> None:
     pid = pair.paris.main_pid("qbb-keys.service")
     space = pair.paris.path(f"/proc/{pid}/ns/net")
     subprocess.run(["nsenter", f"--net={space}", sys.executable, "-c", uevent.RECEIVER], check=True, timeout=LIMIT_S)
+
+
+def test_a_unit_that_would_not_hear_of_a_restoring_tells(pair: Pair) -> None:
+    """A container has no log of the kernel."""
+    entries = pair.paris.entries("QBB_EVENT=restoring-unheard")
+    tellers = {entry["SYSLOG_IDENTIFIER"] for entry in entries}
+    assert tellers == ({"qbb-dataplane", "qbb-keys"} if has_generation_id() else set())
 
 
 def test_a_unit_that_hangs_is_started_again(pair: Pair, flow: Flow) -> None:

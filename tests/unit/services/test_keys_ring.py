@@ -78,7 +78,7 @@ def test_asking_makes_no_further_tries_by_the_clock(tmp_path: Path) -> None:
         bench.path.unlink()
         bench.loop.turn(0)
     tries = []
-    bench.link._try = lambda: tries.append(bench.now_s)  # type: ignore[method-assign]
+    bench.link._unit.attempt = lambda: tries.append(bench.now_s)  # type: ignore[method-assign]
     for _ in range(3):
         bench.pass_s(RETRY_S)
         bench.loop.turn(0)

@@ -9,7 +9,7 @@ import pytest
 
 from appliance.services import vmgeneration
 from appliance.services.runtime import Loop
-from appliance.services.vmgeneration import LOG, RESTORED, GenerationWatch
+from appliance.services.vmgeneration import LOG, RESTORED, GenerationWatch, has_generation_id
 
 OTHER = b"6,1040,404708000,-;EXT4-fs (dm-1): mounted filesystem\n"
 FORKED = b"5,1041,404730367,-;random: crng reseeded due to virtual machine fork\n"
@@ -42,8 +42,24 @@ def test_what_the_log_says_from_now_on_counts(tmp_path: Path, monkeypatch: pytes
         watch.close()
 
 
-def test_without_a_log_the_watch_is_there_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("restorings", [True, False])
+def test_what_would_not_be_heard_is_told(
+    restorings: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(vmgeneration, "descriptors", dict)
+    monkeypatch.setattr(vmgeneration, "has_generation_id", lambda: restorings)
     loop = Callbacks()
     GenerationWatch(loop, lambda why: None).close()
-    assert len(loop.of) == 1
+    assert len(loop.of) == 1, "the uevents are listened for all the same"
+    assert ("restoring-unheard" in capsys.readouterr().err) == restorings
+
+
+def test_a_driver_without_a_device_says_that_there_are_no_restorings(tmp_path: Path) -> None:
+    driver = tmp_path / "platform" / "drivers" / "vmgenid"
+    assert not has_generation_id(tmp_path)
+    driver.mkdir(parents=True)
+    (driver / "module").symlink_to(tmp_path)
+    (driver / "bind").touch()
+    assert not has_generation_id(tmp_path)
+    (driver / "QEMUVGID:00").symlink_to(tmp_path)
+    assert has_generation_id(tmp_path)
