@@ -13,6 +13,7 @@ from images.tree import ROOT, CannotBuild
 
 FILES = ROOT / "images" / "root"
 PACKAGES = (
+    "cryptsetup-bin",  # cryptsetup erase, and whether a recovery key is one
     "e2fsprogs",  # /var
     "gpg",  # signatures of updates
     "iproute2",

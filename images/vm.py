@@ -60,7 +60,8 @@ class Machine:
     credentials: dict[str, bytes | Path] = field(default_factory=dict)  # themselves, or the files they are in
     wires: tuple[Wire, ...] = ()
     management: int | None = None  # TCP port of this machine's loopback that leads to its SSH; 0: none
-    secure_boot: bool = True
+    secure_boot: bool = True  # False: in setup mode, without keys
+    checks_boot: bool = True  # False: it has its keys, and Secure Boot is switched off
     tpm: Path | None = None  # the TPM's state, when it is not the machine's own
     memory_mib: int = 768
     processors: int = 2
@@ -119,7 +120,7 @@ class Machine:
             return []
         options = zip(("--set-pk", "--add-kek", "--add-db"), ("PK", "KEK", "db"), strict=True)
         words = [word for option, name in options for word in (option, OWNER, str(self.keys.certificate(name)))]
-        return [*words, "--secure-boot"]
+        return [*words, *(("--secure-boot",) if self.checks_boot else ("--set-false", "SecureBootEnable"))]
 
     def start(self, *words: str) -> None:
         """`words`: more of them for QEMU, this time. Raises CannotBuild, OSError."""

@@ -19,6 +19,7 @@ import tempfile
 import termios
 import time
 import tty
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from appliance.cli.consoleview import Seen
 from appliance.services import control
 from appliance.site import report, state
 from appliance.site.identity import identity
-from appliance.site.intake import SECRETS
+from appliance.site.intake import SECRETS, Kept
+from appliance.site.warrant import opens_var
 
 RUNTIME = Path("/run/qbb")
 INTERVAL_S = 5.0
@@ -41,6 +43,7 @@ CLEAR = "\x1b[H\x1b[2J"
 STAYS = "QBB_CONSOLE"  # set by the unit: nothing ends it
 NAME = re.compile(r"[a-z0-9-]{1,32}")
 RECOVERY_KEY = report.FOLDER / "recovery-key"
+PUT_AWAY = Kept().folder / "recovery-key-put-away"
 QUESTIONS = Path("/run/systemd/ask-password")
 CARDS = Path("/sys/class/net")
 CLOCK = Path("/run/systemd/timesync/synchronized")
@@ -54,7 +57,7 @@ def look() -> Seen:
     failed = _failed() if manager.get("NFailedUnits", "0") != "0" else []
     questions = [_question(path) for path in sorted(QUESTIONS.glob("ask.*"))] if QUESTIONS.is_dir() else []
     told = report.read()
-    if told is None and (failed or questions) and (shut := state.trouble()) is not None:
+    if told is None and (failed or questions) and (shut := state.shut()) is not None:
         told = report.Report(troubles=[shut])  # everything waits for /var
     return Seen(
         release=_release(),
@@ -148,8 +151,39 @@ def key(wait_s: float) -> str:
         termios.tcsetattr(stdin, termios.TCSADRAIN, before)
 
 
+@contextlib.contextmanager
+def hidden() -> Iterator[None]:
+    """What is typed is not shown."""
+    stdin = sys.stdin.fileno()
+    before = termios.tcgetattr(stdin)
+    quiet = termios.tcgetattr(stdin)
+    quiet[3] &= ~termios.ECHO
+    termios.tcsetattr(stdin, termios.TCSADRAIN, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(stdin, termios.TCSADRAIN, before)
+
+
+def may_replace(kept: Path) -> bool:
+    """Asks for the recovery key where something is there already: hands on the machine are not enough."""
+    if not kept.exists():
+        return True
+    with hidden():
+        print("This machine has one already. To replace it, type the recovery key of its /var: ", end="", flush=True)
+        typed = sys.stdin.readline().strip()
+    print()
+    if opens_var(typed):
+        return True
+    print("That is not the recovery key. Nothing was taken.")
+    return False
+
+
 def type_node() -> None:
-    print(f"{CLEAR}Type or paste the node file. A line with a single {END} ends it.")
+    print(CLEAR, end="", flush=True)
+    if not may_replace(Kept().node):
+        return
+    print(f"Type or paste the node file. A line with a single {END} ends it.")
     lines = []
     for line in sys.stdin:
         if line.strip() == END:
@@ -167,18 +201,13 @@ def type_secret() -> None:
     if not NAME.fullmatch(link):
         print("That is no link's name.")
         return
+    if not may_replace(Kept().secrets / f"{SECRETS}{link}"):
+        return
     with tempfile.TemporaryDirectory(dir=report.FOLDER) as folder:
         command = f"sed '/^$/q' | base64 --decode > {SECRETS}{link}"
-        stdin = sys.stdin.fileno()
-        before = termios.tcgetattr(stdin)
-        hidden = termios.tcgetattr(stdin)
-        hidden[3] &= ~termios.ECHO
-        termios.tcsetattr(stdin, termios.TCSADRAIN, hidden)  # before anybody is asked: nothing of it is shown
-        try:
+        with hidden():  # before anybody is asked: nothing of it is shown
             print("Paste the secret, as base64 wrote it (at the other machine: base64 FILE). An empty line ends it.")
             decoded = subprocess.run(["sh", "-c", command], cwd=folder, check=False).returncode
-        finally:
-            termios.tcsetattr(stdin, termios.TCSADRAIN, before)
         if decoded:
             print("That was not base64. Nothing was taken.")
         else:
@@ -186,7 +215,8 @@ def type_secret() -> None:
 
 
 def _take_in(folder: str) -> None:
-    subprocess.run([sys.executable, "-I", "-m", "appliance.services.site", "--from", folder], check=False)
+    words = ["-m", "appliance.services.site", "--from", folder, "--proved"]
+    subprocess.run([sys.executable, "-I", *words], check=False)
     subprocess.run(["systemctl", "start", "--no-block", "qbb-node.service"], check=False)
 
 
@@ -201,7 +231,11 @@ def unlock() -> None:
 
 
 def put_away() -> None:
-    RECOVERY_KEY.unlink(missing_ok=True)
+    """Somebody has it. Until then each start makes another one and shows it."""
+    if RECOVERY_KEY.exists():
+        PUT_AWAY.touch()
+        os.sync()
+        RECOVERY_KEY.unlink()
 
 
 ACTIONS = {"n": type_node, "s": type_secret, "l": log_in, "u": unlock, "r": put_away}

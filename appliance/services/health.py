@@ -1,13 +1,20 @@
 """The unit appliance-health of the appliance's image: may a new version be kept?
 
+    python -m appliance.services.health [--go-back]
+
 Yes when every program of the node runs and answers; that a neighbour or a fibre is gone is no fault of the version. A
 machine that was never in order has nothing to go back to: there a node file that is missing or wrong is none either.
+
+A version that does not reach health starts the machine again (--go-back, unit appliance-fallback), until its tries are
+used up and the version before comes back. Where there is no other version it waits: somebody may be at work there.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +23,7 @@ from appliance import config
 from appliance.services import control, journal, notify
 from appliance.services.monitor import units_of
 from appliance.services.startup import DEFAULT_CONFIGURATION
+from appliance.site import state
 
 ONCE_HEALTHY = Path("/var/lib/site/once-healthy")
 LIMIT = "QBB_HEALTH_LIMIT_S"  # in the unit's environment, for slow machines
@@ -38,6 +46,8 @@ def silent_units(path: Path) -> list[str]:
 
 def trouble(path: Path, once_healthy: bool) -> str:
     """Why it is not in order now; nothing when it is."""
+    if not os.path.ismount(state.STATE):
+        return "/var is not open"
     try:
         silent = silent_units(path)
     except config.ConfigurationErrors as errors:
@@ -45,15 +55,35 @@ def trouble(path: Path, once_healthy: bool) -> str:
     return f"{', '.join(silent)} do not answer" if silent else ""
 
 
-def main(path: Path = DEFAULT_CONFIGURATION) -> int:
-    end, good, why = time.monotonic() + float(os.environ.get(LIMIT, LIMIT_S)), 0, ""
-    while good < SETTLED_LOOKS and time.monotonic() < end:
+def settle(path: Path, end_s: float) -> bool:
+    """Waits until it is in order; until then at most, when there is another version."""
+    good = 0
+    while good < SETTLED_LOOKS:
         why = trouble(path, ONCE_HEALTHY.exists())
         good = 0 if why else good + 1
         notify.status(why or "in order")
+        if why and time.monotonic() >= end_s and state.others(state.running()):
+            journal.write("unit-failed", f"this version does not reach health: {why}")
+            return False
         time.sleep(INTERVAL_S)
-    if good < SETTLED_LOOKS:
-        journal.write("unit-failed", f"this version does not reach health: {why}; the one before comes back")
+    return True
+
+
+def go_back() -> int:
+    """Starts the machine again, by the boot loader's counting in another version at the end."""
+    others = state.others(state.running())
+    if others:
+        journal.write("unit-failed", f"started again, since {', '.join(others)} may come back")
+        subprocess.run(["systemctl", "--no-block", "reboot"], check=False)
+    return 0
+
+
+def main(path: Path = DEFAULT_CONFIGURATION) -> int:
+    parser = argparse.ArgumentParser(prog="appliance-health", description="Waits until the node is in order.")
+    parser.add_argument("--go-back", action="store_true", help="start again where there is another version")
+    if parser.parse_args().go_back:
+        return go_back()
+    if not settle(path, time.monotonic() + float(os.environ.get(LIMIT, LIMIT_S))):
         return 1
     with contextlib.suppress(OSError):
         if path.exists():

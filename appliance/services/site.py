@@ -1,6 +1,6 @@
 """The unit appliance-site of the appliance's image: takes in the node file, and sets up the machine as its [site] says.
 
-    python -m appliance.services.site [--from FOLDER]
+    python -m appliance.services.site [--from FOLDER [--proved]]
 
 It runs at each boot before the network, and again for each folder with something to take in. What is wrong goes to the
 journal and to the console; it never fails: a machine without a good node file is to be reachable at its console.
@@ -13,14 +13,16 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from appliance.config import NodeConfig
 from appliance.services import journal, notify
 from appliance.site import firewall, network, state, updates
-from appliance.site.identity import identity
-from appliance.site.intake import Kept, is_empty, missing_secrets, standing, take_in
+from appliance.site.identity import Identity, identity
+from appliance.site.intake import Kept, bring, missing_secrets, standing, take_credential, take_in
 from appliance.site.report import FOLDER, Report
+from appliance.site.warrant import administrators, is_signed
 
 RUN = Path("/run/systemd")
 SYSTEM_CREDENTIALS = Path("/run/credentials/@system")
@@ -33,16 +35,18 @@ def main() -> int:
     parser.add_argument(
         "--from", dest="offered", type=Path, help="folder with what is to be taken in", metavar="FOLDER"
     )
-    brought: Path | None = parser.parse_args().offered
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    offered = brought or (Path(credentials) if credentials else None)
+    parser.add_argument(
+        "--proved", action="store_true", help="who brings it has shown that he may replace what is kept"
+    )
+    options = parser.parse_args()
     FOLDER.mkdir(mode=0o755, exist_ok=True)
     report, kept, machine = Report(), Kept(), identity()
-    if (shut := state.trouble()) is not None:
-        report.troubles.append(shut)
-    taken = take_in(offered, kept, machine, report) if offered is not None and offered.is_dir() else None
-    if brought is not None:
-        is_empty(brought, report)
+    report.troubles += state.troubles()
+    if options.offered is not None:
+        taken = _brought(options.offered, kept, machine, report, options.proved)
+    else:
+        credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+        taken = take_credential(Path(credentials), kept, machine, report) if credentials else None
     node = taken or standing(kept, machine, report)
     if node is not None:
         report.node = node.name
@@ -58,6 +62,17 @@ def main() -> int:
         journal.write("configuration-refused", f"{trouble.what}. {trouble.remedy}.")
     notify.ready(f"node {report.node}" if report.node else "no node file")
     return 0
+
+
+def _brought(offered: Path, kept: Kept, machine: Identity, report: Report, proved: bool) -> NodeConfig | None:
+    keys = administrators(kept.node)  # those of now, not those that it brings
+    with tempfile.TemporaryDirectory(dir=FOLDER, prefix="brought-") as folder:
+        bring(offered, Path(folder), report)
+        taken = take_in(Path(folder), kept, machine, report, lambda path: proved or is_signed(path, keys))
+    if report.changed:
+        # What runs goes by what was there before. Whoever started this starts the node again, by qbb-node.service.
+        subprocess.run(["systemctl", "stop", "qbb.target"], check=False)
+    return taken
 
 
 def set_up(node: NodeConfig | None, report: Report) -> None:

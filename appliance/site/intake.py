@@ -6,14 +6,17 @@ They are offered in a folder: that of the unit's credentials, a memory stick, or
     qbb.link.NAME              the secret of the link NAME, as `qbb link secret` made it
 
 Kept is what is good: the node file if it has no problem and is for this machine, a secret if it is one. They go to a
-new file that takes the old one's place only when it is whole and on the disk.
+new file that takes the old one's place only when it is whole and on the disk, and only if who offers it may replace the
+old one (warrant.py).
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +25,12 @@ from appliance.config import NodeConfig
 from appliance.native import linksecret
 from appliance.site.identity import Identity
 from appliance.site.report import Report
+from appliance.site.warrant import HOW_TO_SIGN, SIGNATURE
 
-NODE_NAMES = ("node.toml", "qbb.node")
+NODE_NAMES = ("node.toml", CREDENTIAL := "qbb.node")
 SECRETS = "qbb.link."
-LONGEST_NODE_BYTES = 1 << 20
+LONGEST_BYTES = 1 << 20
+MayReplace = Callable[[Path], bool]  # may this file replace what is kept?
 MEND = "Write it anew and offer it again: on a memory stick with the label QBB-NODE, or typed here (key n)"
 
 
@@ -43,24 +48,55 @@ class Kept:
     def secrets(self) -> Path:
         return self.folder / "credstore"
 
+    @property
+    def taken_credential(self) -> Path:
+        return self.folder / "credential.sha256"
 
-def take_in(offered: Path, kept: Kept, machine: Identity, report: Report) -> NodeConfig | None:
+
+def take_in(offered: Path, kept: Kept, machine: Identity, report: Report, may_replace: MayReplace) -> NodeConfig | None:
     """Takes what is good from `offered`. The node file that was taken; None when none was."""
-    for secret in sorted(offered.glob(f"{SECRETS}*")):
-        _take_secret(secret, kept, report)
+    for secret in _secrets(offered):
+        _take_secret(secret, kept, report, may_replace)
     for path in (offered / name for name in NODE_NAMES):
         if path.is_file():
-            return _take_node(path, kept, machine, report)
+            return _take_node(path, kept, machine, report, may_replace)
     return None
 
 
-def is_empty(offered: Path, report: Report) -> bool:
-    """Has somebody brought nothing that could be taken in? Tells so."""
-    if any(offered.glob(f"{SECRETS}*")) or any((offered / name).is_file() for name in NODE_NAMES):
-        return False
-    report.trouble(f"In {offered} is neither a node file nor a link's secret",
-                   "Name the node file node.toml and a secret qbb.link.NAME, in no folder")  # fmt: skip
-    return True
+def take_credential(offered: Path, kept: Kept, machine: Identity, report: Report) -> NodeConfig | None:
+    """The node file that a unit's credentials bring, once: what replaced it since stands, though the machine's owner
+    still offers it at each boot. A new one replaces what is kept: who gives it has the machine in his hands."""
+    path = offered / CREDENTIAL
+    if not path.is_file():
+        return None
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    mark = kept.taken_credential
+    if kept.node.exists() and mark.exists() and mark.read_text() == digest:
+        return None
+    taken = _take_node(path, kept, machine, report, lambda path: True)
+    if taken is not None and kept.node.exists():
+        with contextlib.suppress(OSError):  # then it is taken once more
+            mark.write_text(digest)
+    return taken
+
+
+def bring(offered: Path, folder: Path, report: Report) -> None:
+    """Copies what could be taken in to a folder of ours: a stick may say something else when it is asked again. Tells
+    when there is nothing."""
+    names = [*(path.name for path in _secrets(offered)), *(name for name in NODE_NAMES if (offered / name).is_file())]
+    if not names:
+        report.trouble("There is neither a node file nor a link's secret on the stick",
+                       "Name the node file node.toml and a secret qbb.link.NAME, in no folder")  # fmt: skip
+    for name in (*names, *(f"{name}{SIGNATURE}" for name in names)):
+        if (offered / name).is_file():
+            with (folder / name).open("xb") as copy:
+                (folder / name).chmod(0o600)
+                command = ["head", f"--bytes={LONGEST_BYTES + 1}", str(offered / name)]
+                subprocess.run(command, stdout=copy, check=False)
+
+
+def _secrets(offered: Path) -> list[Path]:
+    return sorted(path for path in offered.glob(f"{SECRETS}*") if path.suffix != SIGNATURE)
 
 
 def standing(kept: Kept, machine: Identity, report: Report) -> NodeConfig | None:
@@ -72,18 +108,18 @@ def standing(kept: Kept, machine: Identity, report: Report) -> NodeConfig | None
     return _good(kept.node, machine, report)
 
 
-def _take_node(path: Path, kept: Kept, machine: Identity, report: Report) -> NodeConfig | None:
+def _take_node(path: Path, kept: Kept, machine: Identity, report: Report, may_replace: MayReplace) -> NodeConfig | None:
     node = _good(path, machine, report)
-    if node is not None:
-        _put(path, kept.node, 0o644, report)
-        report.source = str(path.parent)
+    if node is None or not _may_put(path, kept.node, report, may_replace):
+        return None
+    _put(path, kept.node, 0o644, report)
     return node
 
 
 def _good(path: Path, machine: Identity, report: Report) -> NodeConfig | None:
     """The file read, when nothing is wrong with it."""
     try:
-        if path.stat().st_size > LONGEST_NODE_BYTES:
+        if path.stat().st_size > LONGEST_BYTES:
             report.trouble(f"{path} is longer than a node file can be", MEND)
             return None
         node = config.load(path)
@@ -102,7 +138,7 @@ def _good(path: Path, machine: Identity, report: Report) -> NodeConfig | None:
     return node
 
 
-def _take_secret(path: Path, kept: Kept, report: Report) -> None:
+def _take_secret(path: Path, kept: Kept, report: Report, may_replace: MayReplace) -> None:
     try:
         for memory in linksecret.read(path)[:2]:
             memory.close()
@@ -110,11 +146,30 @@ def _take_secret(path: Path, kept: Kept, report: Report) -> None:
         report.trouble(f"{path.name} ({path.stat().st_size} bytes) cannot be a link's secret: {error.strerror}",
                        "Make one with qbb link secret, bring it to both ends, and keep it as it is")  # fmt: skip
         return
-    _put(path, kept.secrets / path.name, 0o600, report)
+    target = kept.secrets / path.name
+    if _may_put(path, target, report, may_replace):
+        _put(path, target, 0o600, report)
+
+
+def _may_put(source: Path, target: Path, report: Report, may_replace: MayReplace) -> bool:
+    if not target.exists() or _same(source, target) or may_replace(source):
+        return True
+    name = source.name
+    report.trouble(f"{name} would replace what this machine keeps, and no administrator of it has signed it",
+                   f"Sign it with a key of site.ssh_keys ({HOW_TO_SIGN} {name}) and bring {name}{SIGNATURE} beside it; "
+                   "or type it here, with the recovery key")  # fmt: skip
+    return False
+
+
+def _same(one: Path, other: Path) -> bool:
+    """By cmp(1): what a secret says never is in this program."""
+    return subprocess.run(["cmp", "--silent", one, other], check=False).returncode == 0
 
 
 def _put(source: Path, target: Path, mode: int, report: Report) -> None:
-    """By install(1): what a secret says never is in this program."""
+    """By install(1), for the same reason."""
+    if _same(source, target):
+        return
     new = target.with_suffix(target.suffix + ".new")
     try:
         target.parent.mkdir(mode=0o755 if mode & 0o044 else 0o700, parents=True, exist_ok=True)
@@ -125,6 +180,7 @@ def _put(source: Path, target: Path, mode: int, report: Report) -> None:
         folder = os.open(target.parent, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
+        report.changed = True
     except (OSError, subprocess.CalledProcessError) as error:
         report.trouble(f"{target} could not be written: {error}", "See whether the disk is full or failing: "
                        "journalctl -k -p warning, and df /var")  # fmt: skip

@@ -20,7 +20,7 @@ class Trouble:
 @dataclass
 class Report:
     node: str = ""  # name of the node, empty when there is no good node file
-    source: str = ""  # where the node file came from, when it came just now
+    changed: bool = False  # is something else kept than before?
     troubles: list[Trouble] = field(default_factory=list)
 
     def trouble(self, what: str, remedy: str) -> None:
@@ -40,4 +40,4 @@ def read(path: Path = REPORT) -> Report | None:
         raw: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return Report(raw["node"], raw["source"], [Trouble(**trouble) for trouble in raw["troubles"]])
+    return Report(raw["node"], raw["changed"], [Trouble(**trouble) for trouble in raw["troubles"]])

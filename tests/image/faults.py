@@ -13,9 +13,9 @@ from .guests import BOOT_S, Guest
 FILL = "/var/fill"
 
 
-def screen(guest: Guest) -> str:
+def screen(guest: Guest, since: int = 0) -> str:
     """What its console said so far, without colours and line ends: it wraps long lines."""
-    return " ".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", guest.console()).split())
+    return " ".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", guest.console()[since:]).split())
 
 
 def links(guest: Guest, good: Callable[[dict[str, Any]], bool]) -> None:
@@ -76,9 +76,7 @@ def dying_disk(guest: Guest, other: Guest) -> None:
     """No write succeeds any more: told, and nothing is used that is not kept. With a disk that writes it is as before
     after it was started again."""
     guest.machine.fail_writes()
-    guest.until(
-        "qbb alarms", lambda said: re.search("(takes no new key|store): (Input/output|Read-only)", said), BOOT_S
-    )
+    guest.until("qbb alarms", lambda said: re.search("Input/output error|Read-only file system", said), BOOT_S)
     guest.machine.mend_writes()
     guest.run("systemctl reboot --no-block")
     guest.rebooted()

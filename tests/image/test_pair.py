@@ -41,10 +41,11 @@ def test_two_appliances(pair: Pair, tell: Tell) -> None:
     for guest in guests:
         guest.up()
         tell(f"{guest.name} is up")
+    recovery_keys = set()
     for guest in guests:
         booted_securely(guest)
         holds_no_more_than_it_needs(guest)
-        keeps_var_under_the_tpm(guest)
+        recovery_keys.add(keeps_var_under_the_tpm(guest))
         lets_in_only_what_is_named(guest)
         hears_of_restorings(guest)
     tell("booted with Secure Boot, root verified, /var under the TPM, firewall shut")
@@ -84,6 +85,8 @@ def test_two_appliances(pair: Pair, tell: Tell) -> None:
     vienna.run("systemctl reboot --no-block")
     vienna.rebooted()
     link_up(vienna)
+    recovery_keys.add(keeps_var_under_the_tpm(vienna))
+    assert len(recovery_keys) == 3, "nobody pressed r: another one was made, and is shown"
     use()
     tell("vienna was started again in order: other keys, equal at both ends")
     no_key_byte_is_used_twice(pair, tell, sessions=3)
@@ -124,12 +127,16 @@ def holds_no_more_than_it_needs(guest: Guest) -> None:
         assert line.split(":")[1] in ("*", "!", "!*"), f"{line.split(':')[0]} has a password"
 
 
-def keeps_var_under_the_tpm(guest: Guest) -> None:
+def keeps_var_under_the_tpm(guest: Guest) -> str:
+    """Its recovery key."""
     assert guest.run("cat /sys/block/$(basename $(readlink /dev/mapper/var))/dm/uuid").startswith("CRYPT-LUKS2-")
     assert guest.run("findmnt -no SOURCE /var") == "/dev/mapper/var"
-    guest.until("ls /var/lib/site", lambda said: "recovery-key-made" in said)
+    guest.until("ls /run/appliance-site", lambda said: "recovery-key" in said.split())
     key = guest.run("cat /run/appliance-site/recovery-key")
     assert re.fullmatch(r"([cbdefghijklnrtuv]{8}-){7}[cbdefghijklnrtuv]{8}", key)
+    dump = "cryptsetup luksDump /dev/disk/by-partlabel/qbb-var"
+    assert guest.run(dump).count("systemd-recovery") == 1, "one that nobody has written down is replaced"
+    return key
 
 
 def lets_in_only_what_is_named(guest: Guest) -> None:

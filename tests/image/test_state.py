@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import socket
+import subprocess
 import threading
 from contextlib import closing
 from pathlib import Path
 
 from appliance.lab import until
+from appliance.site.warrant import HOW_TO_SIGN
 from images import tools
 from images.keys import Keys
 from images.pair import LINK, Pair
@@ -26,6 +28,8 @@ SECURE_BOOT = "od -An -tu1 -j4 /sys/firmware/efi/efivars/SecureBoot-*"
 REPORT = "cat /run/appliance-site/report.json"
 LOCKED = "/var is not open: the TPM refuses"
 BARE = "/var is not open: there is no TPM"
+UNCHECKED = "/var is not open: Secure Boot is off"
+UNSIGNED = "node.toml would replace what this machine keeps"
 # As the console's key u does, for whoever asks.
 ANSWER = """for ask in /run/systemd/ask-password/ask.*; do
     printf %s {key} | /usr/lib/systemd/systemd-reply-password 1 $(sed -n s/^Socket=//p $ask)
@@ -45,15 +49,15 @@ def stick(folder: Path, name: str, **files: bytes) -> Path:
     return path
 
 
-def says(guest: Guest, words: str) -> None:
-    until(lambda: words in screen(guest), lambda: f"{words!r}; the console says {screen(guest)[-2000:]}", BOOT_S)
+def says(guest: Guest, words: str, since: int = 0) -> None:
+    until(lambda: words in screen(guest, since), lambda: f"{words!r}; the console says {screen(guest)[-2000:]}", BOOT_S)
 
 
 class Terminal:
     """Somebody at its console. It reads all the time: a terminal that nobody reads would stop the machine's output."""
 
     def __init__(self, guest: Guest) -> None:
-        self._guest = guest
+        self._guest, self._since = guest, 0
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(guest.machine.console_socket))
         threading.Thread(target=self._read, daemon=True).start()
@@ -64,8 +68,13 @@ class Terminal:
 
     def type(self, text: str, after: str = "") -> None:
         """Waits for words first."""
-        says(self._guest, after)
+        self.says(after)
+        self._since = len(self._guest.console())
         self._socket.sendall(text.encode())
+
+    def says(self, words: str) -> None:
+        """Waits for them, after what was typed last."""
+        says(self._guest, words, self._since)
 
     def close(self) -> None:
         """What was not read by then is lost."""
@@ -82,24 +91,30 @@ def test_a_machine_that_is_set_up_by_hand(
     machine = pair.machines[0]
     machine.credentials = dict(CREDENTIALS)
     bare = Machine("bare", tmp_path / "bare", image, signing, dict(CREDENTIALS), has_tpm=False, processors=1)
-    machines += (machine, bare)
+    unchecked = Machine("unchecked", tmp_path / "unchecked", image, signing, dict(CREDENTIALS), checks_boot=False)
+    machines += (machine, bare, unchecked)
     for one in machines:
         one.start()
-    says(Guest(bare), BARE)
-    assert "no node" in screen(Guest(bare))
-    bare.kill()
-    tell("without a TPM: told")
+    for one, words in ((bare, BARE), (unchecked, UNCHECKED)):
+        says(Guest(one), words)
+        assert "no node" in screen(Guest(one))
+        one.kill()
+    tell("without a TPM, and with Secure Boot switched off: told")
     guest = Guest(machine)
     guest.up()
     assert guest.run(SECURE_BOOT).strip() == "1"
     tell("the boot loader enrolled the keys, and the firmware checked what it booted")
-    takes_a_node_file(guest, pair, tmp_path, tell)
+    administrator = tmp_path / "administrator"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", administrator], check=True)
+    good = pair.node_file(0, administrator.with_suffix(".pub").read_text().strip())
+    takes_a_node_file(guest, pair, good, tmp_path, tell)
+    replaces_it_for_its_administrators_alone(guest, good, administrator, tmp_path, tell)
     opens_var_for_its_own_tpm_alone(guest, tmp_path, tell)
 
 
-def takes_a_node_file(guest: Guest, pair: Pair, folder: Path, tell: Tell) -> None:
+def takes_a_node_file(guest: Guest, pair: Pair, good: str, folder: Path, tell: Tell) -> None:
     """None, a wrong one, one for another machine; a secret of a wrong length; then all as it should be."""
-    machine, good = guest.machine, pair.node_file(0)
+    machine = guest.machine
     says(guest, "This machine has no node file")
     wrong = '[node]\nname = "paris"\naddress = "1.1.1.1"\n'
     with closing(Terminal(guest)) as terminal:
@@ -132,6 +147,41 @@ def takes_a_node_file(guest: Guest, pair: Pair, folder: Path, tell: Tell) -> Non
     tell("a memory stick and a secret that was typed: the node runs")
 
 
+def replaces_it_for_its_administrators_alone(
+    guest: Guest, good: str, administrator: Path, folder: Path, tell: Tell
+) -> None:
+    """Hands on the machine are not enough: a signature, or the recovery key."""
+    machine = guest.machine
+    other = good.replace('name = "paris"', 'name = "lyon"').encode()
+    machine.plug(stick(folder, "unsigned", node_toml=other))
+    says(guest, UNSIGNED)
+    machine.unplug()
+    assert guest.run("hostname") == "paris" and "lyon" not in guest.run("cat /etc/qbb/node.toml")
+    before = guest.run("systemctl show -P MainPID qbb-dataplane")
+    offered = folder / "lyon.toml"
+    offered.write_bytes(other)
+    subprocess.run([*HOW_TO_SIGN.replace("KEY", str(administrator)).split(), offered], check=True)
+    signature = offered.with_name("lyon.toml.sig").read_bytes()
+    machine.plug(stick(folder, "signed", node_toml=other, node_toml_sig=signature))
+    says(guest, "node lyon")
+    machine.unplug()
+    guest.until("systemctl is-active qbb-dataplane", lambda said: said == "active", BOOT_S)
+    assert guest.run("systemctl show -P MainPID qbb-dataplane") != before, "it goes by the new file"
+    tell("another node file: refused unsigned, taken up when an administrator has signed it")
+    guest.until("cat /run/appliance-site/recovery-key", lambda said: said.count("-") == 7)
+    recovery_key = guest.run("cat /run/appliance-site/recovery-key")
+    with closing(Terminal(guest)) as terminal:
+        terminal.type("n")
+        terminal.type(f"{recovery_key[::-1]}\n", after="type the recovery key")
+        terminal.says("That is not the recovery key")
+        terminal.type("n", after="n node file")
+        terminal.type(f"{recovery_key}\n", after="type the recovery key")
+        terminal.type(f"{good}.\n", after="Type or paste the node file")
+        terminal.says("node paris")
+    assert recovery_key[::-1] not in screen(guest), "what is typed is not shown"
+    tell("typed: refused without the recovery key, taken up with it")
+
+
 def opens_var_for_its_own_tpm_alone(guest: Guest, folder: Path, tell: Tell) -> None:
     machine = guest.machine
     guest.until("cat /run/appliance-site/recovery-key", lambda said: said.count("-") == 7)
@@ -139,6 +189,7 @@ def opens_var_for_its_own_tpm_alone(guest: Guest, folder: Path, tell: Tell) -> N
     with closing(Terminal(guest)) as terminal:
         terminal.type("r")
         guest.until("ls /run/appliance-site", lambda said: "recovery-key" not in said)
+    assert guest.status("test -e /var/lib/site/recovery-key-put-away") == 0
     guest.run("touch /var/kept; sync")
     machine.stop()
     machine.tpm = folder / "other-tpm"

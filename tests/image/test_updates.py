@@ -108,5 +108,6 @@ def _updates(guest: Guest, shelf: Path, bad: Path, signing: Keys, port: int, tel
     guest.run(f"{UPDATE} update", UPDATE_S)
     guest.run("systemctl reboot --no-block")
     guest.rolled_back(GOOD)
+    assert f"Version {BAD} did not reach health" in guest.run("cat /run/appliance-site/report.json")
     assert guest.run("cat /var/lib/site/mark") == "kept"
     tell(f"version {BAD} does not reach health: {GOOD} came back by itself")

@@ -12,7 +12,7 @@ from appliance.native import linksecret
 from appliance.site import firewall, network
 from appliance.site import report as reports
 from appliance.site.identity import Identity, identity
-from appliance.site.intake import Kept, is_empty, missing_secrets, standing, take_in
+from appliance.site.intake import LONGEST_BYTES, Kept, bring, missing_secrets, standing, take_credential, take_in
 from appliance.site.report import Report
 
 TEXT = """
@@ -94,9 +94,13 @@ class Intake:
         self.offered, self.kept = folder / "offered", Kept(folder / "kept")
         self.offered.mkdir()
 
-    def take(self, machine: Identity = HERE) -> tuple[NodeConfig | None, list[str]]:
+    def take(self, machine: Identity = HERE, may_replace: bool = True) -> tuple[NodeConfig | None, list[str]]:
         report = Report()
-        return take_in(self.offered, self.kept, machine, report), [trouble.what for trouble in report.troubles]
+        taken = take_in(self.offered, self.kept, machine, report, lambda path: may_replace)
+        return taken, [trouble.what for trouble in report.troubles]
+
+    def credential(self) -> NodeConfig | None:
+        return take_credential(self.offered, self.kept, HERE, Report())
 
 
 @pytest.fixture
@@ -132,13 +136,73 @@ def test_a_wrong_one_never_replaces_a_good_one(intake: Intake, text: str, machin
     assert intake.kept.node.read_text() == TEXT
 
 
-def test_a_stick_with_nothing_on_it_is_told(intake: Intake) -> None:
+def test_what_is_kept_is_replaced_only_by_who_may(intake: Intake) -> None:
+    (intake.offered / "node.toml").write_text(TEXT)
+    linksecret.make(intake.offered / "qbb.link.vienna", 4096)
+    assert intake.take(may_replace=False)[1] == [], "where nothing is kept, anybody may"
+    secret = (intake.kept.secrets / "qbb.link.vienna").read_bytes()
+    assert intake.take(may_replace=False)[1] == [], "the same again replaces nothing"
+    (intake.offered / "node.toml").write_text(TEXT.replace("paris", "mallory"))
+    (intake.offered / "qbb.link.vienna").unlink()
+    linksecret.make(intake.offered / "qbb.link.vienna", 4096)
+    linksecret.make(intake.offered / "qbb.link.rome", 4096)
+    taken, troubles = intake.take(may_replace=False)
+    assert taken is None
+    assert [what.split()[0] for what in troubles] == ["qbb.link.vienna", "node.toml"]
+    assert intake.kept.node.read_text() == TEXT
+    assert (intake.kept.secrets / "qbb.link.vienna").read_bytes() == secret
+    assert (intake.kept.secrets / "qbb.link.rome").exists(), "one that was missing"
+    taken, troubles = intake.take(may_replace=True)
+    assert taken is not None and taken.name == "mallory" and troubles == []
+
+
+def test_only_what_is_new_is_a_change(intake: Intake) -> None:
+    (intake.offered / "node.toml").write_text(TEXT)
+    changes = []
+    for _ in range(2):
+        report = Report()
+        take_in(intake.offered, intake.kept, HERE, report, lambda path: False)
+        changes.append(report.changed)
+    assert changes == [True, False]
+
+
+def test_a_credential_is_taken_once(intake: Intake) -> None:
+    (intake.offered / "qbb.node").write_text(TEXT)
+    assert intake.credential() is not None
+    edited = TEXT.replace("paris", "lyon")
+    intake.kept.node.write_text(edited)
+    assert intake.credential() is None
+    assert intake.kept.node.read_text() == edited
+    (intake.offered / "qbb.node").write_text(TEXT.replace("paris", "nice"))
+    taken = intake.credential()
+    assert taken is not None and taken.name == "nice"
+    intake.kept.node.unlink()
+    assert intake.credential() is not None
+
+
+def test_a_stick_with_nothing_on_it_is_told(intake: Intake, tmp_path: Path) -> None:
     report = Report()
     (intake.offered / "paris.toml").write_text(TEXT)
-    assert is_empty(intake.offered, report)
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    bring(intake.offered, folder, report)
     assert "node.toml" in report.troubles[0].remedy
-    (intake.offered / "qbb.link.vienna").touch()
-    assert not is_empty(intake.offered, report) and len(report.troubles) == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_copies_are_judged_and_not_the_stick(intake: Intake, tmp_path: Path) -> None:
+    report = Report()
+    for name, size in (("node.toml", 3 << 20), ("node.toml.sig", 10), ("qbb.link.rome", 5), ("other", 5)):
+        (intake.offered / name).write_bytes(bytes(size))
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    bring(intake.offered, folder, report)
+    assert {path.name: path.stat().st_size for path in folder.iterdir()} == {
+        "node.toml": LONGEST_BYTES + 1,
+        "node.toml.sig": 10,
+        "qbb.link.rome": 5,
+    }
+    assert report.troubles == []
 
 
 def test_no_node_file_says_how_to_give_one(intake: Intake) -> None:
@@ -169,7 +233,7 @@ def test_what_cannot_be_written_is_told(intake: Intake) -> None:
 
 
 def test_the_report_is_read_back(tmp_path: Path) -> None:
-    report = Report("paris", "/run/credentials")
+    report = Report("paris", changed=True)
     report.trouble("this", "do that")
     report.write(tmp_path / "report.json")
     assert reports.read(tmp_path / "report.json") == report
