@@ -65,7 +65,7 @@ def _parts(seen: Seen, width: int) -> Iterator[RenderableType]:
         yield Text.assemble((f"? {question}", DOUBTFUL), "  key u to answer")
     if seen.recovery_key:
         yield Text.assemble(("Recovery key of this machine's /var: ", "bold"), (seen.recovery_key, "bold yellow"))
-        yield Text("Write it down and keep it safe. It is shown until r is pressed, and never again.")
+        yield Text("Write it down and keep it safe, then press r. Until then each start makes another one.")
     yield Text()
     more = "   u unlock" if seen.questions else ""
     more += "   r I have the recovery key" if seen.recovery_key else ""

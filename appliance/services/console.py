@@ -57,7 +57,8 @@ def look() -> Seen:
     failed = _failed() if manager.get("NFailedUnits", "0") != "0" else []
     questions = [_question(path) for path in sorted(QUESTIONS.glob("ask.*"))] if QUESTIONS.is_dir() else []
     told = report.read()
-    if told is None and (failed or questions) and (shut := state.shut()) is not None:
+    waits = failed or questions or not state.is_secure()  # and is not just starting
+    if told is None and waits and (shut := state.shut()) is not None:
         told = report.Report(troubles=[shut])  # everything waits for /var
     return Seen(
         release=_release(),
