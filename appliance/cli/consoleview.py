@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from appliance.cli.output import BAD, COLOURS, DOUBTFUL, GOOD, size
-from appliance.site.report import Report
+from appliance.site.report import Report, Trouble
 
 KEYS = "n node file   s secret   l log in"
 
@@ -35,6 +35,7 @@ class Seen:
     recovery_key: str = ""
     questions: Sequence[str] = ()  # what somebody must type: the recovery key
     failed: Sequence[str] = field(default=())
+    absent: Sequence[Trouble] = ()  # network cards
 
 
 def frame(seen: Seen, width: int) -> RenderableType:
@@ -55,10 +56,9 @@ def _parts(seen: Seen, width: int) -> Iterator[RenderableType]:
         yield _links(seen, width)
         yield Text()
     yield from _alarms(seen)
-    if seen.report is not None:
-        for trouble in seen.report.troubles:
-            yield Text(f"! {trouble.what}", BAD)
-            yield Text(f"  {trouble.remedy}.")
+    for trouble in (*(seen.report.troubles if seen.report is not None else ()), *seen.absent):
+        yield Text(f"! {trouble.what}", BAD)
+        yield Text(f"  {trouble.remedy}.")
     for unit in seen.failed:
         yield Text.assemble((f"! {unit} failed", BAD), f"  journalctl -u {unit}")
     for question in seen.questions:

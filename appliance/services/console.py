@@ -29,7 +29,7 @@ from rich.console import Console
 from appliance.cli import consoleview
 from appliance.cli.consoleview import Seen
 from appliance.services import control
-from appliance.site import report, state
+from appliance.site import cards, report, state
 from appliance.site.identity import identity
 from appliance.site.intake import SECRETS, Kept
 from appliance.site.warrant import opens_var
@@ -73,6 +73,7 @@ def look() -> Seen:
         recovery_key=_text(RECOVERY_KEY),
         questions=questions,
         failed=failed,
+        absent=list(cards.absent(told.cards, _says(*cards.LIST))) if told is not None and told.cards else (),
     )
 
 

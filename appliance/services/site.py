@@ -50,6 +50,7 @@ def main() -> int:
     node = taken or standing(kept, machine, report)
     if node is not None:
         report.node = node.name
+        report.cards = [interface.device or interface.mac or "" for interface in node.site.interfaces]
         for link in missing_secrets(node, kept, (SYSTEM_CREDENTIALS,)):
             report.trouble(
                 f'link "{link}" has no secret',

@@ -5,7 +5,8 @@ takes in what it is offered, and makes the rest of it:
 
     intake.py     the node file and the links' secrets: taken from where they are offered, kept if they are good
     identity.py   which machine this is: a node file may be for this one alone
-    network.py    addresses: files of systemd-networkd and systemd-timesyncd
+    network.py    addresses, name servers: files of systemd-networkd and systemd-timesyncd
+    cards.py      network cards that the node file names and that are not there
     firewall.py   what may come in: rules of nftables
     updates.py    new versions of the image: files of systemd-sysupdate
     state.py      whether /var is open

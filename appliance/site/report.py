@@ -22,6 +22,7 @@ class Report:
     node: str = ""  # name of the node, empty when there is no good node file
     changed: bool = False  # is something else kept than before?
     troubles: list[Trouble] = field(default_factory=list)
+    cards: list[str] = field(default_factory=list)  # network cards that the node file names, by device or mac
 
     def trouble(self, what: str, remedy: str) -> None:
         self.troubles.append(Trouble(what, remedy))
@@ -40,4 +41,4 @@ def read(path: Path = REPORT) -> Report | None:
         raw: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return Report(raw["node"], raw["changed"], [Trouble(**trouble) for trouble in raw["troubles"]])
+    return Report(raw["node"], raw["changed"], [Trouble(**trouble) for trouble in raw["troubles"]], raw["cards"])

@@ -36,6 +36,11 @@ def test_without_a_node_file_it_says_how_to_give_one() -> None:
     assert "n node file" in text
 
 
+def test_a_network_card_that_is_not_there_is_shown() -> None:
+    text = shown(Seen("0.1.0", "4c4c", report=Report("paris"), absent=[Trouble("There is no network card", "Mend it")]))
+    assert "! There is no network card\n  Mend it." in text
+
+
 def test_alarms_questions_and_the_recovery_key() -> None:
     alarm = {"alarm": "qber", "about": "fibre-1", "link": "vienna", "text": "the fibre is tapped"}
     text = shown(Seen("0.1.0", "4c4c", report=Report("paris"), alarms=[alarm], health="bad", failed=["ssh.service"],

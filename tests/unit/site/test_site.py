@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,8 @@ import pytest
 from appliance import config
 from appliance.config import NodeConfig
 from appliance.native import linksecret
-from appliance.site import firewall, network
+from appliance.services import site
+from appliance.site import cards, firewall, network
 from appliance.site import report as reports
 from appliance.site.identity import Identity, identity
 from appliance.site.intake import LONGEST_BYTES, Kept, bring, missing_secrets, standing, take_credential, take_in
@@ -233,8 +237,21 @@ def test_what_cannot_be_written_is_told(intake: Intake) -> None:
 
 
 def test_the_report_is_read_back(tmp_path: Path) -> None:
-    report = Report("paris", changed=True)
+    report = Report("paris", changed=True, cards=["enp2s0"])
     report.trouble("this", "do that")
     report.write(tmp_path / "report.json")
     assert reports.read(tmp_path / "report.json") == report
     assert reports.read(tmp_path / "none") is None
+
+
+def test_a_network_card_that_is_not_there_is_told() -> None:
+    listed = json.dumps([
+        {"ifname": "lo", "link_type": "loopback", "address": "00:00:00:00:00:00"},
+        {"ifname": "enp1s0", "link_type": "ether", "address": "52:54:00:12:34:56", "altnames": ["enx525400123456"]},
+    ])  # fmt: skip
+    assert not list(cards.absent(["enp1s0", "52:54:00:12:34:56", "enx525400123456"], listed))
+    (trouble,) = cards.absent(["52:54:00:12:34:56", "enp2s0"], listed)
+    assert "no network card enp2s0" in trouble.what
+    assert trouble.remedy.endswith("This machine has: enp1s0 (52:54:00:12:34:56)")
+    (trouble,) = cards.absent(["lo"], "")
+    assert trouble.remedy.endswith("This machine has: none")
