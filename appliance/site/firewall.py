@@ -16,10 +16,14 @@ ALWAYS = (
     "icmp type echo-request limit rate 10/second accept",
     "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept",
     "icmpv6 type { nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } accept",
+    # A switch with MLD snooping passes neighbour solicitations on to those alone that answered such a query.
+    "ip6 saddr fe80::/10 icmpv6 type mld-listener-query accept",
     "icmpv6 type echo-request limit rate 10/second accept",
 )
 SSH = "tcp dport 22 accept"
-DHCP = "udp sport 67 udp dport 68 accept"
+# Connection tracking does not know DHCPv6's answers: what was asked went to a multicast address. RFC 8415 does not say
+# from which port they come.
+DHCP = ("udp sport 67 udp dport 68 accept", "ip6 saddr fe80::/10 udp dport 546 accept")
 
 
 def rules(node: NodeConfig | None) -> str:
@@ -45,7 +49,7 @@ def _named(node: NodeConfig) -> Iterator[str]:
     if node.site.ssh_keys:
         yield SSH
     if any(interface.dhcp for interface in node.site.interfaces):
-        yield DHCP
+        yield from DHCP
     for service in node.site.let_in:
         yield _service(service)
 
@@ -63,4 +67,5 @@ def _channel(link: LinkConfig) -> str:
 def _service(service: Service) -> str:
     if service.port is not None:
         return f"{service.protocol} dport {service.port} accept"
-    return f"meta l4proto {'{ icmp, ipv6-icmp }' if service.protocol == 'icmp' else service.protocol} accept"
+    # Words that nft knows by itself; others it looks up in /etc/protocols.
+    return f"meta l4proto {'{ icmp, icmpv6 }' if service.protocol == 'icmp' else service.protocol} accept"

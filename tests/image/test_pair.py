@@ -142,7 +142,7 @@ def keeps_var_under_the_tpm(guest: Guest) -> str:
 def lets_in_only_what_is_named(guest: Guest) -> None:
     rules = guest.run("nft list chain inet site input")
     assert "policy drop" in rules
-    assert set(re.findall(r"dport ([^ ]+)", rules)) == {"7301", "68"}
+    assert set(re.findall(r"dport ([^ ]+)", rules)) == {"7301", "68", "546"}
     assert guest.run("systemctl is-active ssh.service || true") == "inactive"
 
 

@@ -78,7 +78,13 @@ def test_only_what_is_named_comes_in(node: NodeConfig) -> None:
     assert 'ip saddr 192.0.2.2 udp dport 7301 accept comment "link vienna"' in rules
     assert 'tcp dport 7302 accept comment "link rome"' in rules
     assert "ip saddr rome" not in rules  # nobody asks a name server for a rule
-    for line in (firewall.SSH, firewall.DHCP, "meta l4proto esp accept", "udp dport 500 accept"):
+    for line in (
+        firewall.SSH,
+        *firewall.DHCP,
+        "meta l4proto esp accept",
+        "udp dport 500 accept",
+        "{ icmp, icmpv6 } accept",
+    ):
         assert line in rules
     bare = firewall.rules(None)
     assert "policy drop" in bare
