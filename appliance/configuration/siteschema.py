@@ -18,8 +18,19 @@ def _found(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 def _addressed(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     if table["dhcp"] and table["addresses"]:
         yield "addresses", "stand beside dhcp", "either is wanted"
-    if table["gateway"] is not None and not any(table["gateway"] in own.network for own in table["addresses"]):
-        yield "gateway", f"{table['gateway']} is in none of the networks of addresses", "a neighbour is wanted"
+
+
+def _gated(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    gateway = table["gateway"]
+    if gateway is None:
+        return
+    networks = [own.network for own in table["addresses"] if gateway in own.network]
+    if not networks:
+        yield "gateway", f"{gateway} is in none of the networks of addresses", "a neighbour is wanted"
+    elif gateway in [own.ip for own in table["addresses"]]:
+        yield "gateway", f"{gateway} is this interface's own address", "the router's address is wanted"
+    elif (trouble := s.why_no_machine(gateway, networks[0])) is not None:
+        yield "gateway", f"{gateway} is {trouble}", "the router's address is wanted"
 
 
 INTERFACE = Table(
@@ -34,7 +45,7 @@ INTERFACE = Table(
         Setting("dns", s.addresses, (), "Name servers."),
         Setting("dhcp", v.boolean, False, "Instead of addresses: ask the network for all of them."),
     ),
-    rules=(_found, _addressed),
+    rules=(_found, _addressed, _gated),
 )  # fmt: skip
 
 SITE = Table(

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+)
 
 from appliance.configuration.errors import WrongValue
 from appliance.configuration.values import HOST_NAME, Kind, quote, several, shorten, text_of
@@ -51,16 +60,34 @@ def _parse_device(value: object) -> str:
 def _parse_interface_address(value: object) -> IPv4Interface | IPv6Interface:
     text = text_of(value)
     try:
-        if "/" not in text:
+        if "/" not in text or "%" in text:
             raise ValueError
-        return ip_interface(text)
+        own = ip_interface(text)
     except ValueError:
         raise WrongValue(f"{shorten(value)} is not an address with the length of its network's prefix") from None
+    if (trouble := why_no_machine(own.ip, own.network)) is not None:
+        example = f"{own.network[1]}/{own.network.prefixlen}"
+        raise WrongValue(f"{own.ip} is {trouble}", f'an address of one machine in it, such as "{example}", is wanted')
+    return own
+
+
+def why_no_machine(address: IPv4Address | IPv6Address, network: IPv4Network | IPv6Network) -> str | None:
+    """Networks of one or two addresses have none to spare (RFC 3021, RFC 6164)."""
+    if network.num_addresses <= 2:
+        return None
+    if address == network.network_address:
+        return f"the address of the network {network} itself"
+    if address.version == 4 and address == network.broadcast_address:
+        return f"the broadcast address of the network {network}"
+    return None
 
 
 def _parse_address(value: object) -> IPv4Address | IPv6Address:
+    text = text_of(value)
     try:
-        return ip_address(text_of(value))
+        if "%" in text:  # the interface that it stands in says which network card
+            raise ValueError
+        return ip_address(text)
     except ValueError:
         raise WrongValue(f"{shorten(value)} is not an address") from None
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, NetmaskValueError
 from pathlib import Path
 from typing import Any
 
@@ -261,11 +261,30 @@ def parse_socket_address(value: object) -> SocketAddress:
     if match is None:
         raise WrongValue(f"{shorten(value)} is not host:port")
     host, port = match[1] or match[2], int(match[3])
-    if not (HOST_NAME.fullmatch(host) or (match[1] and re.fullmatch(r"[0-9A-Fa-f:.]+(%\w+)?", host))):
+    if not (_is_ipv6(host) if match[1] else HOST_NAME.fullmatch(host)):
         raise WrongValue(f"{shorten(value)} has no usable host")
     if not 1 <= port <= 65535:
         raise WrongValue(f"port {port} is out of range", "1 to 65535 is allowed")
     return SocketAddress(host, port)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        IPv6Address(host)
+    except AddressValueError:
+        return False
+    return True
+
+
+def _parse_channel_address(value: object) -> SocketAddress:
+    """Nothing binds a channel's socket to a network card, as a link-local address would need (RFC 4007)."""
+    address = parse_socket_address(value)
+    if ":" in address.host and ("%" in address.host or IPv6Address(address.host).is_link_local):
+        raise WrongValue(
+            f"{shorten(value)} is good on one network card only",
+            'a global address such as "[2001:db8::1]:7301", or a unique local one (fd00::/8), is wanted',
+        )
+    return address
 
 
 def _parse_path(value: object) -> Path:
@@ -338,7 +357,7 @@ link_network = Kind("network", 'a /30 such as "1.1.128.4/30" is wanted', _parse_
 area = Kind("area", 'an area\'s name such as "1.1.0.0", or "0.0.0.0", is wanted', _parse_area, quote)
 cost = Kind("cost", f'a whole number from 1 to {MOST_COST} or "{DERIVED_COST}" is wanted', _parse_cost,
             lambda value: quote(value) if isinstance(value, str) else str(value))  # fmt: skip
-socket_address = Kind("socket", 'host:port such as "192.0.2.1:7301" is wanted', parse_socket_address, quote)
+channel_address = Kind("socket", 'host:port such as "192.0.2.1:7301" is wanted', _parse_channel_address, quote)
 path = Kind("path", 'an absolute path such as "/var/lib/qbb" is wanted', _parse_path, quote)
 fibre = Kind("fibre", '"unix:/path" or "tcp:host:port" is wanted', _parse_fibre, quote)
 mode = Kind("mode", 'a file mode such as "0660" is wanted', _parse_mode, lambda value: quote(f"{value:04o}"))

@@ -93,7 +93,15 @@ def _hostname(node: NodeConfig | None) -> None:
 
 
 def _firewall(node: NodeConfig | None) -> None:
-    _run("nft", "-f", "-", text=firewall.rules(node))
+    """One rule that nft refuses voids all of them: then not even answers would come in."""
+    try:
+        _run("nft", "-f", "-", text=firewall.rules(node))
+    except subprocess.CalledProcessError as error:
+        if node is None:
+            raise
+        _run("nft", "-f", "-", text=firewall.rules(None))
+        said = error.stderr.strip()
+        raise OSError(f"nothing that the node file lets in comes in, because nft refuses its rules: {said}") from None
 
 
 def _network(node: NodeConfig | None) -> None:

@@ -132,7 +132,23 @@ def test_the_machine_of_the_image_is_described() -> None:
         ('"192.0.2.1/24"', '"192.0.2.1"', "not an address with the length of its network's prefix"),
         ('"ssh-ed25519 AAAA', '"ssh-ed25519', "is not a public SSH key"),
         ('"udp/500"', '"udp/70000"', "is not a service"),
-        ('"https://', '"http://', "is not an address of updates"),
+        ('"https://', '"ftp://', "is not an address of updates"),
+        ('"192.0.2.1/24"', '"192.0.2.0/24"', "192.0.2.0 is the address of the network 192.0.2.0/24 itself"),
+        (
+            '"192.0.2.1/24"',
+            '"192.0.2.255/24"',
+            "255 is the broadcast address of the network 192.0.2.0/24; an address of "
+            'one machine in it, such as "192.0.2.1/24", is wanted',
+        ),
+        ('"2001:db8::1/64"', '"2001:db8::/64"', 'such as "2001:db8::1/64", is wanted'),
+        ('"2001:db8::1/64"', '"fe80::1%eth0/64"', "not an address with the length of its network's prefix"),
+        (
+            'gateway = "192.0.2.254"',
+            'gateway = "192.0.2.1"',
+            "gateway: 192.0.2.1 is this interface's own address; the router's address is wanted",
+        ),
+        ('gateway = "192.0.2.254"', 'gateway = "192.0.2.255"', "192.0.2.255 is the broadcast address"),
+        ('gateway = "192.0.2.254"', 'gateway = "fe80::1%eth0"', "is not an address"),
         ('name = "lan"', 'name = "uplink"', "name uplink is taken already"),
         ('"52-54-00-AB-CD-EF"', '"52-54"', "is not a hardware address"),
     ],
@@ -229,6 +245,10 @@ def test_all_problems_are_told_with_line_place_and_remedy() -> None:
     ],
 )
 def test_what_is_wrong_is_named(old: str, new: str, words: str) -> None:
+        ("[2001:db8::2]", "[fe80::1%eth0]", 'remote: "[fe80::1%eth0]:7301" is good on one network card only; a global'),
+        ("[2001:db8::2]", "[fe80::1]", "is good on one network card only"),
+        ("[2001:db8::2]", "[2001:db8::2%eth0]", "is good on one network card only"),
+        ("[2001:db8::2]", "[1.2.3.4]", "has no usable host"),
     assert old in WHOLE
     told = problems(WHOLE.replace(old, new, 1))
     assert any(words in line for line in told), told

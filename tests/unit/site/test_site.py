@@ -97,6 +97,25 @@ def test_the_firmware_tells_which_machine_it_is(tmp_path: Path) -> None:
     assert found == Identity("4C4C4544-0042", "")
     assert found.is_called("4c4c4544-0042")
     assert not found.is_called("")
+    assert "mld-listener-query accept" in bare
+    still = dataclasses.replace(node, site=dataclasses.replace(node.site, interfaces=node.site.interfaces[:1]))
+    assert not any(line in firewall.rules(still) for line in firewall.DHCP)
+
+
+def test_rules_that_nft_refuses_leave_those_without_a_node_file(
+    node: NodeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+
+    def nft(*words: str, text: str) -> None:
+        if "dport" in text:
+            raise subprocess.CalledProcessError(1, words, stderr="syntax error\n")
+        loaded.append(text)
+
+    monkeypatch.setattr(site, "_run", nft)
+    with pytest.raises(OSError, match=r"nothing that the node file lets in comes in, .*: syntax error$"):
+        site._firewall(node)
+    assert loaded == [firewall.rules(None)]
 
 
 class Intake:
