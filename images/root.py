@@ -13,6 +13,7 @@ from images.tree import ROOT, CannotBuild
 
 FILES = ROOT / "images" / "root"
 PACKAGES = (
+    "ca-certificates",  # updates over https
     "cryptsetup-bin",  # cryptsetup erase, and whether a recovery key is one
     "e2fsprogs",  # /var
     "gpg",  # signatures of updates
@@ -41,6 +42,8 @@ BUILDING = (
     *("sqv", "ucf", "gpgv", "logsave", "systemd-boot-efi", "zstd"),
 )
 # Hardware that no node has.
+# By its whole name: openssl-provider-legacy, which cryptsetup loads, stays. /etc/ssl/certs, made by it, stays too.
+BUILDING_ALONE = ("openssl",)
 MODULES = (
     *("sound", "net/bluetooth", "net/wireless", "net/mac80211", "net/nfc", "drivers/bluetooth", "drivers/gpu/drm/amd"),
     *("drivers/gpu/drm/i915", "drivers/gpu/drm/nouveau", "drivers/gpu/drm/radeon", "drivers/gpu/drm/xe"),
@@ -108,7 +111,7 @@ def _take_out(root: Path) -> str:
         if stanza.strip():
             fields = dict(line.split(": ", 1) for line in stanza.strip().splitlines() if ": " in line[:60])
             stanzas[fields["Package"]] = stanza.strip()
-    gone = {name for name in stanzas if name.startswith(BUILDING)}
+    gone = {name for name in stanzas if name.startswith(BUILDING) or name in BUILDING_ALONE}
     kept = {path for name in stanzas.keys() - gone for path in _files(root, name)}
     for name in gone:
         for path in _files(root, name) - kept:

@@ -60,7 +60,9 @@ SITE = Table(
         Setting("time_servers", s.hosts, (), "NTP servers; without any, those that DHCP names, else none."),
         Setting("let_in", s.services, (),
                 "What may come in besides the links' channels, SSH where there are keys, and answers."),
-        Setting("update", s.url, None, "Where signed updates of the image are."),
+        Setting("update", s.url, None,
+                "Where signed updates of the image are: an http, https or file URL. Each is verified by its signature, "
+                "so a plain mirror will do; a server of https must have a certificate of a public authority."),
     ),
     (INTERFACE,),
 )  # fmt: skip

@@ -21,7 +21,7 @@ from appliance.configuration.values import HOST_NAME, Kind, quote, several, shor
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 DEVICE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,14}", re.ASCII)
 SSH_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-[a-z0-9@.-]+) [A-Za-z0-9+/]+=*( [ -~]*)?", re.ASCII)
-URL = re.compile(r"(https|file)://[!-~]+", re.ASCII)
+URL = re.compile(r"(https|http|file)://[!-~]+", re.ASCII)
 PROTOCOLS = ("esp", "ah", "icmp")
 
 
@@ -136,7 +136,9 @@ address = Kind("address", 'an address such as "192.0.2.254" is wanted', _parse_a
 ssh_key = Kind("key", 'a line such as "ssh-ed25519 AAAA... name" is wanted', _parse_ssh_key, quote)
 host = Kind("host", 'a host such as "ntp.example.org" is wanted', _parse_host, quote)
 service = Kind("service", '"udp/PORT", "tcp/PORT", "esp", "ah" or "icmp" is wanted', _parse_service, quote)
-url = Kind("URL", 'a URL such as "https://updates.example.org/qbb/" is wanted', _parse_url, quote)
+url = Kind(
+    "URL", 'a URL such as "https://updates.example.org/qbb/" or "http://192.0.2.80/qbb/" is wanted', _parse_url, quote
+)
 
 interface_addresses = several(interface_address, 'a list such as ["192.0.2.1/24"] is wanted')
 addresses = several(address, 'a list such as ["192.0.2.53"] is wanted')

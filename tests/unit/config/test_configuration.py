@@ -158,6 +158,22 @@ def test_what_is_wrong_with_the_machine_is_named(old: str, new: str, words: str)
     assert words in problems(WHOLE.replace(old, new))[0]
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"https://', '"http://'),
+        (
+            '"192.0.2.1/24"',
+            '"192.0.2.1/24", "198.51.100.0/31", "198.51.100.7/32", "2001:db8:1::/127", "2001:db8:2::/128"',
+        ),
+        ('"2001:db8::1/64"', '"2001:db8::ffff:ffff:ffff:ffff/64"'),  # the last one of a network is one like others
+    ],
+)
+def test_what_a_machine_may_have(old: str, new: str) -> None:
+    assert old in WHOLE
+    config.parse(WHOLE.replace(old, new))
+
+
 def test_defaults_follow_the_rate() -> None:
     paris, rome = config.parse(WHOLE).links
     assert paris.chunk_bytes == 256 << 10
@@ -229,6 +245,10 @@ def test_all_problems_are_told_with_line_place_and_remedy() -> None:
         ('name = "rome"', 'name = "Rome!"', "cannot be a name"),
         ("192.0.2.1:7302", "192.0.2.1:99999", "port 99999 is out of range; 1 to 65535 is allowed"),
         ("rome.example.net:7301", "192.0.2.1:7302", "is the same as listen"),
+        ("[2001:db8::2]", "[fe80::1%eth0]", 'remote: "[fe80::1%eth0]:7301" is good on one network card only; a global'),
+        ("[2001:db8::2]", "[fe80::1]", "is good on one network card only"),
+        ("[2001:db8::2]", "[2001:db8::2%eth0]", "is good on one network card only"),
+        ("[2001:db8::2]", "[1.2.3.4]", "has no usable host"),
         ('link = "rome"', 'link = "oslo"', 'there is no link "oslo"; links are paris, rome'),
         ("1.1.0.0/16", "1.1.0.1/16", "has host bits set"),
         ('channel = "tcp"', 'channel = "sctp"', '"udp" or "tcp" is wanted'),
@@ -245,10 +265,6 @@ def test_all_problems_are_told_with_line_place_and_remedy() -> None:
     ],
 )
 def test_what_is_wrong_is_named(old: str, new: str, words: str) -> None:
-        ("[2001:db8::2]", "[fe80::1%eth0]", 'remote: "[fe80::1%eth0]:7301" is good on one network card only; a global'),
-        ("[2001:db8::2]", "[fe80::1]", "is good on one network card only"),
-        ("[2001:db8::2]", "[2001:db8::2%eth0]", "is good on one network card only"),
-        ("[2001:db8::2]", "[1.2.3.4]", "has no usable host"),
     assert old in WHOLE
     told = problems(WHOLE.replace(old, new, 1))
     assert any(words in line for line in told), told

@@ -70,6 +70,19 @@ def test_a_package_that_is_taken_out_leaves_what_others_have_too(tree: Path) -> 
     assert sorted(path.name for path in (tree / "usr/bin").iterdir()) == ["libc", "shared"]
 
 
+def test_certificates_outlive_what_made_them(tree: Path) -> None:
+    for name, lists in (("openssl", "/.\n/etc/ssl/certs\n/usr/bin/openssl\n"), ("openssl-provider-legacy", "/.\n")):
+        (tree / f"var/lib/dpkg/info/{name}.list").write_text(lists)
+    (tree / "var/lib/dpkg/status").write_text(f"{STATUS}\nPackage: openssl\n\nPackage: openssl-provider-legacy\n")
+    (tree / "usr/bin/openssl").touch()
+    (tree / "etc/ssl/certs").mkdir(parents=True)
+    (tree / "etc/ssl/certs/ca-certificates.crt").touch()
+    status = root._take_out(tree)
+    assert not (tree / "usr/bin/openssl").exists()
+    assert (tree / "etc/ssl/certs/ca-certificates.crt").exists()
+    assert "Package: openssl-provider-legacy" in status and "Package: openssl\n" not in status
+
+
 def test_partitions_are_called_by_the_root_hash() -> None:
     parts = Parts(
         Path("r"), Path("v"), Path("k"), "00112233445566778899aabbccddeeff" + "ffeeddccbbaa99887766554433221100"
