@@ -32,6 +32,7 @@ PACKAGES = (
     "systemd-container",  # systemd-sysupdate
     "systemd-cryptsetup",
     "systemd-repart",
+    "systemd-resolved",
     "systemd-timesyncd",
     "udev",
 )
@@ -41,9 +42,9 @@ BUILDING = (
     *("initramfs-tools", "klibc-utils", "libapt-pkg", "libklibc", "linux-base", "linux-sysctl-defaults", "perl-base"),
     *("sqv", "ucf", "gpgv", "logsave", "systemd-boot-efi", "zstd"),
 )
-# Hardware that no node has.
 # By its whole name: openssl-provider-legacy, which cryptsetup loads, stays. /etc/ssl/certs, made by it, stays too.
 BUILDING_ALONE = ("openssl",)
+# Hardware that no node has.
 MODULES = (
     *("sound", "net/bluetooth", "net/wireless", "net/mac80211", "net/nfc", "drivers/bluetooth", "drivers/gpu/drm/amd"),
     *("drivers/gpu/drm/i915", "drivers/gpu/drm/nouveau", "drivers/gpu/drm/radeon", "drivers/gpu/drm/xe"),
@@ -53,6 +54,7 @@ LEFTOVER = (
     *("boot/*", "dev/*", "proc/*", "run/*", "sys/*", "tmp/*", "var/*", "root/.[a-z]*"),
     *("etc/apt", "etc/dpkg", "etc/initramfs", "etc/kernel", "etc/cron*", "etc/logrotate.d", "etc/*-", "etc/ssh/*_key*"),
     *("etc/.pwd.lock", "etc/ld.so.cache~", "usr/share/bug", "usr/share/lintian", "usr/share/initramfs-tools"),
+    "etc/.resolv.conf*",  # of the machine that builds
     *("usr/share/bash-completion", "usr/share/zsh", "usr/share/man/??", "usr/share/info", "usr/share/doc-base"),
     *("usr/lib/python3*/**/__pycache__", "usr/lib/python3/dist-packages/networkx/**/tests", "var/.??*"),
     *("usr/lib/tmpfiles.d/tpm2-tss-fapi.conf", "usr/lib/udev/rules.d/60-tpm-udev.rules"),  # for an account of theirs
@@ -63,7 +65,7 @@ LINKS = {
     "etc/systemd/system/serial-getty@.service": "/dev/null",
     "etc/qbb": "/var/lib/site/qbb",
     "etc/credstore": "/var/lib/site/credstore",
-    "etc/resolv.conf": "/run/appliance-site/resolv.conf",
+    "etc/resolv.conf": "../run/systemd/resolve/stub-resolv.conf",
     "etc/tmpfiles.d/credstore.conf": "/dev/null",  # its folder is that link
 }
 

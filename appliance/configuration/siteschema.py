@@ -42,8 +42,8 @@ INTERFACE = Table(
         Setting("mac", s.mac, None, "Instead of device: its hardware address."),
         Setting("addresses", s.interface_addresses, (), "Its addresses, each with its network's length."),
         Setting("gateway", s.address, None, "The router to all other networks."),
-        Setting("dns", s.addresses, (), "Name servers."),
-        Setting("dhcp", v.boolean, False, "Instead of addresses: ask the network for all of them."),
+        Setting("dns", s.addresses, (), "Name servers; without any, those that DHCP names."),
+        Setting("dhcp", v.boolean, False, "Instead of addresses: ask the network for them, a router and name servers."),
     ),
     rules=(_found, _addressed, _gated),
 )  # fmt: skip

@@ -113,7 +113,6 @@ def _network(node: NodeConfig | None) -> None:
             old.unlink()
     for name, text in wanted.items():
         (folder / name).write_text(text)
-    (FOLDER / "resolv.conf").write_text(network.resolver(node.site) if node is not None else "")
     _reload("systemd-networkd.service", "networkctl", "reload")
 
 

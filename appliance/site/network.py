@@ -1,8 +1,10 @@
-"""Addresses and time: what systemd-networkd and systemd-timesyncd read."""
+"""Addresses, name servers and time: what systemd-networkd and systemd-timesyncd read."""
 
 from __future__ import annotations
 
 from appliance.config import InterfaceConfig, SiteConfig
+
+OWN_NAME_SERVERS = ("", *(f"[{section}]\nUseDNS=no" for section in ("DHCPv4", "DHCPv6", "IPv6AcceptRA")))
 
 
 def network(interface: InterfaceConfig) -> str:
@@ -13,20 +15,17 @@ def network(interface: InterfaceConfig) -> str:
     lines += [f"Address={address}" for address in interface.addresses]
     if interface.gateway is not None:
         lines.append(f"Gateway={interface.gateway}")
+    lines += [f"DNS={server}" for server in interface.dns]  # systemd-resolved hears of them, as of those of DHCP
     # A node that lost its network for a while keeps its addresses: the links find each other again by themselves.
     lines += ["ConfigureWithoutCarrier=yes" if not interface.dhcp else "KeepConfiguration=dynamic"]
+    if interface.dhcp and interface.dns:
+        lines += OWN_NAME_SERVERS
     return "\n".join([*lines, ""])
 
 
 def files(site: SiteConfig) -> dict[str, str]:
     """By name, for a folder of systemd-networkd."""
     return {f"50-{interface.name}.network": network(interface) for interface in site.interfaces}
-
-
-def resolver(site: SiteConfig) -> str:
-    """resolv.conf."""
-    servers = [str(server) for interface in site.interfaces for server in interface.dns]
-    return "".join(f"nameserver {server}\n" for server in servers)
 
 
 def time(site: SiteConfig) -> str:

@@ -20,7 +20,8 @@ from .guests import BOOT_S, Guest
 
 KEYS = 5
 RECORD = "wire.pcap"
-TOOLS = ("gcc", "cc", "make", "perl", "apt", "dpkg", "pip")
+TOOLS = ("gcc", "cc", "make", "perl", "apt", "dpkg", "pip", "openssl")
+NAME_SERVER = "10.0.2.3"  # that QEMU's DHCP names
 
 
 @pytest.fixture
@@ -47,6 +48,7 @@ def test_two_appliances(pair: Pair, tell: Tell) -> None:
         holds_no_more_than_it_needs(guest)
         recovery_keys.add(keeps_var_under_the_tpm(guest))
         lets_in_only_what_is_named(guest)
+        asks_the_name_servers_of_dhcp(guest)
         hears_of_restorings(guest)
     tell("booted with Secure Boot, root verified, /var under the TPM, firewall shut")
     for guest in guests:
@@ -144,6 +146,12 @@ def lets_in_only_what_is_named(guest: Guest) -> None:
     assert "policy drop" in rules
     assert set(re.findall(r"dport ([^ ]+)", rules)) == {"7301", "68", "546"}
     assert guest.run("systemctl is-active ssh.service || true") == "inactive"
+
+
+def asks_the_name_servers_of_dhcp(guest: Guest) -> None:
+    guest.until("resolvectl dns", lambda said: NAME_SERVER in said)
+    assert "nameserver 127.0.0.53" in guest.run("cat /etc/resolv.conf")
+    guest.run("test -s /etc/ssl/certs/ca-certificates.crt")
 
 
 def hears_of_restorings(guest: Guest) -> None:

@@ -69,8 +69,16 @@ def test_an_interface_is_found_by_address_or_name(node: NodeConfig) -> None:
     uplink = files["50-uplink.network"].splitlines()
     assert {"MACAddress=52:54:00:12:34:56", "DHCP=no", "Address=192.0.2.1/24", "Gateway=192.0.2.254"} <= set(uplink)
     assert {"Name=enp2s0", "DHCP=yes"} <= set(files["50-lan.network"].splitlines())
-    assert network.resolver(node.site) == "nameserver 192.0.2.53\n"
     assert "NTP=192.0.2.123\n" in network.time(node.site)
+
+
+def test_name_servers_are_those_of_the_node_file_else_those_of_dhcp(node: NodeConfig) -> None:
+    uplink, lan = node.site.interfaces
+    assert "DNS=192.0.2.53" in network.network(uplink).splitlines()
+    assert "DNS" not in network.network(lan)
+    both = network.network(dataclasses.replace(lan, dns=uplink.dns)).splitlines()
+    assert both.index("DNS=192.0.2.53") < both.index("[DHCPv4]")
+    assert both.count("UseDNS=no") == 3
 
 
 def test_only_what_is_named_comes_in(node: NodeConfig) -> None:
@@ -89,14 +97,6 @@ def test_only_what_is_named_comes_in(node: NodeConfig) -> None:
     bare = firewall.rules(None)
     assert "policy drop" in bare
     assert "dport" not in bare
-
-
-def test_the_firmware_tells_which_machine_it_is(tmp_path: Path) -> None:
-    (tmp_path / "product_uuid").write_text("4C4C4544-0042\n")
-    found = identity(tmp_path)
-    assert found == Identity("4C4C4544-0042", "")
-    assert found.is_called("4c4c4544-0042")
-    assert not found.is_called("")
     assert "mld-listener-query accept" in bare
     still = dataclasses.replace(node, site=dataclasses.replace(node.site, interfaces=node.site.interfaces[:1]))
     assert not any(line in firewall.rules(still) for line in firewall.DHCP)
@@ -116,6 +116,14 @@ def test_rules_that_nft_refuses_leave_those_without_a_node_file(
     with pytest.raises(OSError, match=r"nothing that the node file lets in comes in, .*: syntax error$"):
         site._firewall(node)
     assert loaded == [firewall.rules(None)]
+
+
+def test_the_firmware_tells_which_machine_it_is(tmp_path: Path) -> None:
+    (tmp_path / "product_uuid").write_text("4C4C4544-0042\n")
+    found = identity(tmp_path)
+    assert found == Identity("4C4C4544-0042", "")
+    assert found.is_called("4c4c4544-0042")
+    assert not found.is_called("")
 
 
 class Intake:
