@@ -15,7 +15,7 @@ import pytest
 from appliance.services import health
 from images import build, update
 from images.keys import Keys
-from images.pair import Pair
+from images.pair import LINK, Pair
 from images.release import release
 from images.vm import HOST
 from images.vmshell import CREDENTIALS
@@ -28,6 +28,18 @@ GOOD, BAD = "0.2.0", "0.3.0"
 UPDATE = "/usr/lib/systemd/systemd-sysupdate"
 UPDATE_S = 900.0
 HEALTH_S = 40
+STATES = (f"/var/lib/qbb/dataplane/{LINK}/log", "/var/lib/qbb/keys/audit.log")
+
+
+def swap_accounts(root: Path) -> None:
+    """A version whose accounts have other numbers, as when a package brings one more: what is in /var changes hands."""
+    for file in ("passwd", "group"):
+        path = root / "etc" / file
+        rows = {line.split(":")[0]: line.split(":") for line in path.read_text().splitlines()}
+        one, other = rows["qbb-dataplane"], rows["qbb-keys"]
+        end = 4 if file == "passwd" else 3
+        one[2:end], other[2:end] = other[2:end], one[2:end]
+        path.write_text("".join(":".join(row) + "\n" for row in rows.values()))
 
 
 def break_keys_service(root: Path) -> None:
@@ -59,7 +71,7 @@ def version(guest: Guest) -> str:
 
 
 def test_updates(tmp_path: Path, image: Path, signing: Keys, tell: Tell) -> None:
-    good = build.variant(build.OUT, tmp_path / "good", GOOD, tell, lambda root: None)
+    good = build.variant(build.OUT, tmp_path / "good", GOOD, tell, swap_accounts)
     bad = build.variant(build.OUT, tmp_path / "bad", BAD, tell, break_keys_service)
     shelf = tmp_path / "shelf"
     shutil.copytree(good, shelf)
@@ -97,6 +109,8 @@ def _updates(guest: Guest, shelf: Path, bad: Path, signing: Keys, port: int, tel
     assert version(guest) == GOOD
     guest.until("ls /boot/EFI/Linux", lambda said: f"qbb_{GOOD}.efi" in said.split(), BOOT_S)
     assert guest.run("cat /var/lib/site/mark") == "kept"
+    owned = guest.run(f"stat -c %U {' '.join(STATES)}").splitlines()
+    assert owned == ["qbb-dataplane", "qbb-keys"], "each has its own, under another number"
     tell(f"version {GOOD} runs, healthy, from the other slot")
 
     for path in shelf.iterdir():
