@@ -28,7 +28,7 @@ GOOD, BAD = "0.2.0", "0.3.0"
 UPDATE = "/usr/lib/systemd/systemd-sysupdate"
 UPDATE_S = 900.0
 HEALTH_S = 40
-STATES = (f"/var/lib/qbb/dataplane/{LINK}/log", "/var/lib/qbb/keys/audit.log")
+STATES = (f"/var/lib/qbb/dataplane/{LINK}/log", "/var/lib/qbb/keys")
 
 
 def swap_accounts(root: Path) -> None:
