@@ -9,18 +9,21 @@ journal and to the console; it never fails: a machine without a good node file i
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.config import NodeConfig
 from appliance.services import journal, notify
 from appliance.site import firewall, network, state, updates
 from appliance.site.identity import Identity, identity
-from appliance.site.intake import Kept, bring, missing_secrets, standing, take_credential, take_in
+from appliance.site.intake import Kept, bring, clear_up, missing_secrets, standing, take_credential, take_in
 from appliance.site.report import FOLDER, Report
 from appliance.site.warrant import administrators, is_signed
 
@@ -42,11 +45,9 @@ def main() -> int:
     FOLDER.mkdir(mode=0o755, exist_ok=True)
     report, kept, machine = Report(), Kept(), identity()
     report.troubles += state.troubles()
-    if options.offered is not None:
-        taken = _brought(options.offered, kept, machine, report, options.proved)
-    else:
-        credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-        taken = take_credential(Path(credentials), kept, machine, report) if credentials else None
+    with _turn():
+        clear_up(kept, report)
+        taken = _taken(options.offered, kept, machine, report, options.proved)
     node = taken or standing(kept, machine, report)
     if node is not None:
         report.node = node.name
@@ -65,7 +66,22 @@ def main() -> int:
     return 0
 
 
-def _brought(offered: Path, kept: Kept, machine: Identity, report: Report, proved: bool) -> NodeConfig | None:
+@contextlib.contextmanager
+def _turn() -> Iterator[None]:
+    """One at a time: what another one, for a stick or the console, is just writing is not left over."""
+    turn = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(turn)
+
+
+def _taken(offered: Path | None, kept: Kept, machine: Identity, report: Report, proved: bool) -> NodeConfig | None:
+    """The node file that is new, brought by somebody or by the unit's credentials."""
+    if offered is None:
+        credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+        return take_credential(Path(credentials), kept, machine, report) if credentials else None
     keys = administrators(kept.node)  # those of now, not those that it brings
     with tempfile.TemporaryDirectory(dir=FOLDER, prefix="brought-") as folder:
         bring(offered, Path(folder), report)

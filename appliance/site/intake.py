@@ -7,7 +7,7 @@ They are offered in a folder: that of the unit's credentials, a memory stick, or
 
 Kept is what is good: the node file if it has no problem and is for this machine, a secret if it is one. They go to a
 new file that takes the old one's place only when it is whole and on the disk, and only if who offers it may replace the
-old one (warrant.py).
+old one (warrant.py). What is left of such a file, by a full disk or a power cut, is destroyed: it may be a secret.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from pathlib import Path
 
 from appliance import config
 from appliance.config import NodeConfig
-from appliance.native import linksecret
+from appliance.native import blockfile, linksecret
 from appliance.site.identity import Identity
 from appliance.site.report import Report
 from appliance.site.warrant import HOW_TO_SIGN, SIGNATURE
 
 NODE_NAMES = ("node.toml", CREDENTIAL := "qbb.node")
 SECRETS = "qbb.link."
+NEW = ".new"  # no link can have a name with a dot
 LONGEST_BYTES = 1 << 20
 MayReplace = Callable[[Path], bool]  # may this file replace what is kept?
 MEND = "Write it anew and offer it again: on a memory stick with the label QBB-NODE, or typed here (key n)"
@@ -97,6 +98,12 @@ def bring(offered: Path, folder: Path, report: Report) -> None:
 
 def _secrets(offered: Path) -> list[Path]:
     return sorted(path for path in offered.glob(f"{SECRETS}*") if path.suffix != SIGNATURE)
+
+
+def clear_up(kept: Kept, report: Report) -> None:
+    """Destroys what a power cut left half taken in."""
+    for left in [*kept.secrets.glob(f"{SECRETS}*{NEW}"), kept.node.with_name(kept.node.name + NEW)]:
+        _destroy(left, report)
 
 
 def standing(kept: Kept, machine: Identity, report: Report) -> NodeConfig | None:
@@ -170,7 +177,7 @@ def _put(source: Path, target: Path, mode: int, report: Report) -> None:
     """By install(1), for the same reason."""
     if _same(source, target):
         return
-    new = target.with_suffix(target.suffix + ".new")
+    new = target.with_name(target.name + NEW)
     try:
         target.parent.mkdir(mode=0o755 if mode & 0o044 else 0o700, parents=True, exist_ok=True)
         subprocess.run(["install", f"--mode={mode:o}", source, new], check=True, capture_output=True)
@@ -184,6 +191,22 @@ def _put(source: Path, target: Path, mode: int, report: Report) -> None:
     except (OSError, subprocess.CalledProcessError) as error:
         report.trouble(f"{target} could not be written: {error}", "See whether the disk is full or failing: "
                        "journalctl -k -p warning, and df /var")  # fmt: skip
+        _destroy(new, report)
+
+
+def _destroy(path: Path, report: Report) -> None:
+    """Overwritten, then removed."""
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            blockfile.destroy(folder, path.name)
+        finally:
+            os.close(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        report.trouble(f"{path}, which was not taken in whole, could not be destroyed: {error.strerror}",
+                       f"Destroy it as root: shred -u {path}")  # fmt: skip
 
 
 def missing_secrets(node: NodeConfig, kept: Kept, credentials: tuple[Path, ...]) -> Iterator[str]:

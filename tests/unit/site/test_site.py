@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -16,7 +18,16 @@ from appliance.services import site
 from appliance.site import cards, firewall, network
 from appliance.site import report as reports
 from appliance.site.identity import Identity, identity
-from appliance.site.intake import LONGEST_BYTES, Kept, bring, missing_secrets, standing, take_credential, take_in
+from appliance.site.intake import (
+    LONGEST_BYTES,
+    Kept,
+    bring,
+    clear_up,
+    missing_secrets,
+    standing,
+    take_credential,
+    take_in,
+)
 from appliance.site.report import Report
 
 TEXT = """
@@ -267,6 +278,39 @@ def test_what_cannot_be_written_is_told(intake: Intake) -> None:
     taken, troubles = intake.take()
     assert taken is not None  # the machine is set up by it all the same
     assert "could not be written" in troubles[0]
+
+
+def test_a_secret_that_cannot_be_taken_in_whole_leaves_nothing(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    linksecret.make(intake.offered / "qbb.link.vienna", 4096)
+    written: list[BinaryIO] = []
+
+    def failing(fd: int) -> None:
+        written.append((intake.kept.secrets / "qbb.link.vienna.new").open("rb"))
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        _, troubles = intake.take()
+    assert "could not be written" in troubles[0] and len(troubles) == 1
+    assert list(intake.kept.secrets.iterdir()) == []
+    with written[0] as file:
+        content = file.read()
+    assert len(content) > 4096 and not any(content), "overwritten before it was removed"
+
+
+def test_what_a_power_cut_left_is_destroyed_at_the_next_run(intake: Intake) -> None:
+    clear_up(intake.kept, Report())  # there is nothing yet
+    intake.kept.secrets.mkdir(parents=True)
+    intake.kept.node.parent.mkdir()
+    left = intake.kept.secrets / "qbb.link.vienna.new"
+    for path in (left, intake.kept.secrets / "qbb.link.vienna", intake.kept.node.with_name("node.toml.new")):
+        path.write_bytes(b"content")
+    report = Report()
+    with left.open("rb") as held:
+        clear_up(intake.kept, report)
+        assert held.read() == bytes(7)
+    assert report.troubles == []
+    assert [path.name for path in intake.kept.folder.rglob("*") if path.is_file()] == ["qbb.link.vienna"]
 
 
 def test_the_report_is_read_back(tmp_path: Path) -> None:
