@@ -105,19 +105,22 @@ COMMANDS = (
                          {"type": int, "default": 8192, "metavar": "N"}),
             ),
             more="The file starts a link: it authenticates the first hello and pays for the first packets, until the "
-                 "devices have made key. Make it once, carry it to the other site by a way that you trust, and keep "
-                 "it out of backups and snapshots. Nothing of it is printed."),
+                 "devices have made key. Make one for each link, carry it to the other site by a way that you trust, "
+                 "and keep it out of backups and snapshots. Nothing of it is printed."),
     Command(("link", "discard"), "discard the store of a quarantined link", _asking(link.discard),
             (LINK_NAME, Argument(("--yes",), "do not ask", {"action": "store_true"})),
             more="A store is quarantined when the two ends' logs contradict each other, as after a restored disk. "
                  "Discard it at both ends, once the cause is known."),
     Command(("zeroize",), "destroy all stored key and the link secrets, when the node is taken out of service",
-            _asking(zeroize.zeroize),
+            zeroize.zeroize,
             (Argument(("--yes",), "do not ask", {"action": "store_true"}),),
             more="The units must be down: systemctl stop qbb.target. Files are overwritten, then removed; the audit "
-                 "log is kept. The peers quarantine the link afterwards: take it out of their configuration, or "
-                 "discard it there and begin anew with a fresh link secret. Exit status 1 when something could not "
-                 "be destroyed."),
+                 "log is kept. All qbb.link.* in the machine's credstores go, also those of links that the node "
+                 "file no longer has. One that is wrong or gone is no hindrance: what can be read of it counts, and "
+                 "/var/lib/qbb; where it has no node's name, the machine's is asked for. Which secrets were ever "
+                 "loaded as key stays written, so that no copy of one is loaded again. The peers quarantine the link "
+                 "afterwards: take it out of their configuration, or discard it there and begin anew with a fresh link "
+                 "secret. Exit status 1 when something could not be destroyed."),
     Command(("check",), "check the configuration and secret files", check.check,
             (
                 Argument(("file",), "instead of --config",

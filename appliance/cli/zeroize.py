@@ -6,115 +6,130 @@ import contextlib
 import os
 import sys
 from argparse import Namespace
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance import config
-from appliance.cli.asking import Failed, Node, unit_name
+from appliance.cli.asking import Failed, unit_name
+from appliance.cli.doomed import Doomed, Secret, doomed
 from appliance.cli.output import BAD, Screen, size
 from appliance.services import control
 
-CREDSTORES = (Path("/etc/credstore"), Path("/etc/credstore.encrypted"))  # systemd.exec(5), ImportCredential=
 DM_CRYPT = "CRYPT-"  # how the device mapper's uuid of an encrypted volume begins
+APPLIANCE_VAR = Path("/dev/disk/by-partlabel/qbb-var")  # of the appliance's image
 
 
-@dataclass(frozen=True)
-class Doomed:
-    """What will be destroyed: the directory of each link that has one, the link secrets that are there."""
-
-    stores: tuple[Path, ...]
-    secrets: tuple[Path, ...]
-
-    @property
-    def stored_bytes(self) -> int:
-        return sum(file.stat().st_size for store in self.stores for file in store.glob("blocks/*"))
-
-
-def doomed(node: config.NodeConfig) -> Doomed:
-    """Stores of links that the configuration no longer has are destroyed too; secrets are known by it alone."""
-    root = node.link_state("x").parent
-    stores = tuple(sorted(path for path in root.iterdir() if path.is_dir())) if root.is_dir() else ()
-    secrets = {path for link in node.links if (path := config.secret_path(link)) is not None}
-    secrets |= {store / config.credential(link) for link in node.links for store in CREDSTORES}
-    return Doomed(stores, tuple(sorted(path for path in secrets if path.exists())))
-
-
-def zeroize(node: Node, screen: Screen, options: Namespace) -> int:
-    _refuse_while_running(node.config)
-    found = doomed(node.config)
-    if not options.yes and not _confirmed(node.config, found):
+def zeroize(screen: Screen, options: Namespace) -> int:
+    """Needs no node file that loads: see doomed.py."""
+    found = doomed(options.config)
+    _refuse_while_running(found.runtime)
+    if not options.yes and not _confirmed(found):
         screen.line("Nothing was destroyed.")
         return 1
-    _refuse_while_running(node.config)  # somebody may have started one while we asked
+    _refuse_while_running(found.runtime)  # somebody may have started one while we asked
     destroyed = found.stored_bytes
-    problems = _destroy(node.config, found)
+    problems = _destroy(found)
     told: dict[str, Any] = {
-        "node": node.config.name,
+        "node": found.node,
+        "node_file_problem": found.trouble or None,
         "destroyed_bytes": destroyed,
         "stores": [str(store) for store in found.stores],
-        "secrets": [str(secret) for secret in found.secrets],
+        "secrets": [str(secret.path) for secret in found.secrets],
         "problems": problems,
-        "encrypted_disk": encrypted_disk(node.config.state_directory),
+        "encrypted_disk": encrypted_disk(found.state),
     }
-    screen.answer(told, lambda: _tell(screen, node.config, found, told))
+    screen.answer(told, lambda: _tell(screen, found, told))
     return 1 if problems else 0
 
 
-def _refuse_while_running(node: config.NodeConfig) -> None:
-    """A running data plane has key in memory, and would write more."""
-    devices = [f"device-{device.name}" for link in node.links for device in link.devices]
-    for unit in ("dataplane", "keys", *devices):
+def _refuse_while_running(runtime: Path) -> None:
+    """A running data plane has key in memory, and would write more; so do keys service and devices."""
+    for path in sorted(runtime.glob("*.control")):
+        if path.stem not in ("dataplane", "keys") and not path.stem.startswith("device-"):
+            continue
         with contextlib.suppress(control.NoAnswer):
-            control.ask(node.control_socket(unit), "status")
-            raise Failed(f"{unit_name(unit)} runs: nothing was destroyed", "systemctl stop qbb.target, then try again")
+            control.ask(path, "status")
+            raise Failed(
+                f"{unit_name(path.stem)} runs: nothing was destroyed", "systemctl stop qbb.target, then try again"
+            )
 
 
-def _confirmed(node: config.NodeConfig, found: Doomed) -> bool:
+def _confirmed(found: Doomed) -> bool:
     if not sys.stdin.isatty():
         raise Failed("zeroizing asks for confirmation, and nobody is at the terminal", "--yes says that you mean it")
+    if found.trouble:
+        print(_without_node_file(found))
     print(
         f"This destroys {size(found.stored_bytes)} of stored key of {len(found.stores)} links and "
-        f"{len(found.secrets)} link secrets of node {node.name}. It cannot be undone."
+        f"{len(found.secrets)} link secrets of node {found.node}. It cannot be undone."
     )
-    return input(f"Type the node's name to go on [{node.name}]: ").strip() == node.name
+    return input(f"Type the node's name to go on [{found.node}]: ").strip() == found.node
 
 
-def _destroy(node: config.NodeConfig, found: Doomed) -> list[str]:
+def _without_node_file(found: Doomed) -> str:
+    return (
+        f"The node file cannot be used: {found.trouble}\n"
+        f"So this is about the key stores in {found.key_stores} and the link secrets that are known of. What else the "
+        "node file should name as a secret is yours to destroy."
+    )
+
+
+def _destroy(found: Doomed) -> list[str]:
     """Goes on after what cannot be destroyed. Returns what that was."""
-    from appliance.native import blockfile, keymem, linksecret  # the C part, which most commands do without
+    from appliance.native import blockfile, keymem  # the C part, which most commands do without
     from appliance.services.linkstore import LinkStore
 
     keymem.harden_process()
-    secret_of = {node.link_state(link.name): config.secret_path(link) for link in node.links}
-    problems: list[str] = []
+    problems = _burn(found)
     for directory in found.stores:
-        key = None
-        if (path := secret_of.get(directory)) in found.secrets and path is not None:
-            with contextlib.suppress(OSError):  # damaged: there is nothing to burn
-                key, block, _ = linksecret.read(path)
-                block.close()
         try:
             store = LinkStore(directory)
             try:
-                store.zeroize(key)
+                store.zeroize()
             finally:
                 store.close()
         except OSError as error:
             problems.append(f"{directory}: {error.strerror}")
-        finally:
-            if key is not None:
-                key.close()
-    for secret in found.secrets:
+    for path in [secret.path for secret in found.secrets]:
         try:
-            folder = os.open(secret.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                blockfile.destroy(folder, secret.name)
+                blockfile.destroy(folder, path.name)
             finally:
                 os.close(folder)
         except OSError as error:
-            problems.append(f"{secret}: {error.strerror}")
+            problems.append(f"{path}: {error.strerror}")
     return problems
+
+
+def _burn(found: Doomed) -> list[str]:
+    """The record of what was loaded stays, so that no copy of a secret is loaded a second time. Returns problems."""
+    from appliance.services.loadedsecrets import LoadedSecrets
+
+    if not found.key_stores.is_dir():
+        return []  # nothing was ever loaded
+    try:
+        record = LoadedSecrets(found.key_stores)
+        for secret in found.secrets:
+            if (number := _id(secret)) is not None:
+                record.burn(number, secret.link)
+    except OSError as error:
+        return [f"{found.key_stores}: {error.strerror}"]
+    return []
+
+
+def _id(secret: Secret) -> int | None:
+    """None where it is damaged or encrypted."""
+    from appliance.native import linksecret
+    from appliance.services.linkstore import secret_id
+
+    try:
+        key, block, _ = linksecret.read(secret.path)
+    except OSError:
+        return None
+    number = secret_id(key)
+    key.close()
+    block.close()
+    return number
 
 
 def encrypted_disk(directory: Path) -> str | None:
@@ -127,17 +142,24 @@ def encrypted_disk(directory: Path) -> str | None:
     return None
 
 
-def _tell(screen: Screen, node: config.NodeConfig, found: Doomed, told: dict[str, Any]) -> None:
+def _tell(screen: Screen, found: Doomed, told: dict[str, Any]) -> None:
+    if found.trouble:
+        screen.line(_without_node_file(found), BAD)
     for problem in told["problems"]:
         screen.line(f"could not be destroyed: {problem}", BAD)
     done = f"{size(told['destroyed_bytes'])} of key in {len(found.stores)} stores and {len(found.secrets)} link secrets"
-    screen.line(f"Node {node.name}: {done} overwritten and removed. The audit log was kept.")
+    screen.line(f"Node {found.node}: {done} overwritten and removed. The audit log was kept.")
     screen.line("A link secret that was carried here by a stick, or stays at the other end, is to be destroyed too.")
-    if told["encrypted_disk"]:
-        screen.line(
-            "Flash memory may keep old copies of what was overwritten. Its disk is encrypted: make the whole of"
-        )
-        screen.line(f"it unreadable with `cryptsetup erase` on the device under {told['encrypted_disk']}.")
-    else:
+    _tell_of_disk(screen, told["encrypted_disk"])
+
+
+def _tell_of_disk(screen: Screen, encrypted: str | None) -> None:
+    if encrypted is None:
         screen.line("Flash memory may keep old copies of what was overwritten, and this disk is not encrypted:", BAD)
         screen.line("destroy the disk, or use its own secure erase.", BAD)
+        return
+    screen.line("Flash memory may keep old copies of what was overwritten. The disk is encrypted: make the whole of it")
+    if APPLIANCE_VAR.exists():
+        screen.line(f"unreadable, for good, with `cryptsetup erase {APPLIANCE_VAR}`. Then switch the machine off.")
+    else:
+        screen.line(f"unreadable with `cryptsetup erase` on the device under {encrypted}.")

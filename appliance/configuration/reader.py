@@ -273,7 +273,11 @@ def secret_path(link: LinkConfig, environment: Mapping[str, str] = os.environ) -
 
 def check_secrets(config: NodeConfig) -> list[Problem]:
     """Problems of the configured secret files (credentials are systemd's affair)."""
-    problems = []
+    named = [(f'link "{link.name}".secret', str(link.secret)) for link in config.links if link.secret is not None]
+    problems = [
+        Problem(label, wrong, f"{right}: each link wants one of its own, made by qbb link secret", config.source)
+        for label, wrong, right in duplicates(named)
+    ]
     for link in config.links:
         if link.secret is None:
             continue

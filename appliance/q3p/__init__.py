@@ -5,7 +5,7 @@ records.py     the link log's records and their chain of digests
 logstate.py    what a log means, and which record may come next
 linklog.py     the log joined to its file: a record counts once it is durable
 checkpoint.py  what the first records meant, so that they may be forgotten
-link.py        the machine of one end: hello, sync, up, and the two ends of its life, quarantine and failure
+link.py        the machine of one end: hello, sync, up, and the ends of its life: quarantine, failure, barred
 custody.py     key while the link is up: who opens, closes, stores, offers and reports
 offers.py      the master's comparing of blocks that the slave offered
 streams.py     where opened chunks stand in a direction's stream of words

@@ -53,15 +53,17 @@ NO_KEY_LEFT = "no key left for an epoch: load a link secret"
 
 
 class Mode(Enum):
-    """INIT asks for a session, SYNC makes the logs equal, UP carries packets. The last two end the machine's life."""
+    """INIT asks for a session, SYNC makes the logs equal, UP carries packets. The others end the machine's life."""
 
     INIT = "hello"
     SYNC = "sync"
     UP = "up"
     QUARANTINE = "quarantine"
     FAILED = "failed"
+    BARRED = "down"
 
 
+ENDED = {Mode.QUARANTINE: "link-quarantined", Mode.FAILED: "store-sync-failed", Mode.BARRED: "link-barred"}  # told so
 Report = Callable[..., None]
 
 
@@ -126,6 +128,10 @@ class LinkMachine:
         """The store cannot be trusted: nothing is spent from it any more."""
         self._stop(Mode.QUARANTINE, cause)
 
+    def bar(self, cause: str) -> None:
+        """The link may not run as it is configured. Its store is as good as it was."""
+        self._stop(Mode.BARRED, cause)
+
     def block_arrived(self, now_ns: int, entry: BlockEntry) -> None:
         """A device block is durable in the store."""
         self._guard(now_ns, lambda: self.custody.block_arrived(self._now_ns, entry))
@@ -144,13 +150,13 @@ class LinkMachine:
 
     def deadline_ns(self) -> int:
         """When ``tick`` is due next."""
-        if self.mode in (Mode.QUARANTINE, Mode.FAILED):
+        if self.mode in ENDED:
             return NEVER
         return min(self._next_send_ns, self._next_ping_ns)
 
     def _guard(self, now_ns: int, action: Callable[[], None]) -> None:
         """Run one input; turn faults into states, whatever the input was."""
-        if self.mode in (Mode.QUARANTINE, Mode.FAILED):
+        if self.mode in ENDED:
             return
         self._now_ns = now_ns
         try:
@@ -174,7 +180,7 @@ class LinkMachine:
         self._engine.end()
         self._engine.set_usable(False)
         self.usable = False
-        self._report("link-quarantined" if mode is Mode.QUARANTINE else "store-sync-failed", cause=cause)
+        self._report(ENDED[mode], cause=cause)
 
     # --- hello -------------------------------------------------------------------------------------------------------
 

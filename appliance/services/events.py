@@ -136,6 +136,25 @@ _TABLE = (
         "a new link secret, then discard the store at both ends with qbb link discard.",
     ),
     (
+        "link-barred",
+        "cecfa20ab6e344d1bbc77a37ab8b2bd1",
+        Severity.ERROR,
+        "A link does not run: its secret is another link's",
+        "A link secret is the first key of one link, and this one was loaded as key under the other name that the "
+        "message tells. Loading it again would use key twice, so this link stays down; the others go on.\n"
+        "What to do: make a new secret with qbb link secret for this link, put it in place at both ends, and restart "
+        "qbb-dataplane there. Where the link was only renamed, its old name will do as well.",
+    ),
+    (
+        "secret-destroyed",
+        "121bcc4c604d4d38b4a915e717f201c2",
+        Severity.WARNING,
+        "What was left of a shared link secret was destroyed",
+        "The store held key of a link secret that was loaded for another link as well, which earlier versions did not "
+        "notice. It is given up at both ends; key from devices stays.\n"
+        "What to do: nothing more, when both links have new secrets.",
+    ),
+    (
         "rollback-detected",
         "57f57c313a3342608484c07b6bc6cc47",
         Severity.ALERT,

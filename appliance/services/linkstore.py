@@ -1,7 +1,8 @@
-"""The key store of one link on disk: STATE/dataplane/LINK/ with `log`, `blocks/` and `burnt`.
+"""The key store of one link on disk: STATE/dataplane/LINK/ with `log` and `blocks/`.
 
-Everything is 0600 under a 0700 directory. Block bytes go between descriptors, files and key memory in C. `burnt` names
-the link secrets whose blocks may not be loaded again because a store that had them was discarded.
+Everything is 0600 under a 0700 directory. Block bytes go between descriptors, files and key memory in C. Which link
+secrets were loaded as key is written beside the links' directories, for all of them: see loadedsecrets.py. (`burnt`, in
+directories of earlier versions, is read there.)
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from appliance.native.keymem import KeyMemory
 from appliance.native.linksecret import KEY_BYTES
 from appliance.q3p.records import BlockEntry, BlockName
 from appliance.q3p.settings import BOOTSTRAP_DEVICE
+from appliance.services.loadedsecrets import LoadedSecrets, secret_of
 
 BOOTSTRAP_BLOCKS = 4
 SUFFIX = ".key"
@@ -97,11 +99,24 @@ class LinkStore:
 
     # --- the link secret ---------------------------------------------------------------------------------------------
 
+    @property
+    def _secrets(self) -> LoadedSecrets:
+        return LoadedSecrets(self.directory.parent)
+
     def load_bootstrap(self, key: KeyMemory, block: KeyMemory, length_bytes: int, used: set[BlockName]) -> int:
-        """Make the link secret's block into device blocks, once in its life. Returns how many were new."""
-        secret = secret_id(key)
-        if f"{secret:08x}" in self._burnt():
+        """Make the link secret's block into device blocks, once in its life. Returns how many were new.
+
+        None when another link has loaded it, see ``taken_by``. Not before it returns may any of them be used."""
+        secret, link = secret_id(key), self.directory.name
+        record = self._secrets
+        if record.others(secret, link) or record.is_loaded(secret, link):
             return 0
+        record.begin(secret, link)
+        made = self._write_bootstrap(secret, block, length_bytes, used)
+        record.finish(secret, link)
+        return made
+
+    def _write_bootstrap(self, secret: int, block: KeyMemory, length_bytes: int, used: set[BlockName]) -> int:
         size = length_bytes // BOOTSTRAP_BLOCKS // 8 * 8
         made = 0
         for number in range(BOOTSTRAP_BLOCKS):
@@ -115,39 +130,36 @@ class LinkStore:
                 continue
         return made
 
-    def _burnt(self) -> set[str]:
-        try:
-            return set((self.directory / "burnt").read_text().split())
-        except FileNotFoundError:
-            return set()
+    def taken_by(self, key: KeyMemory) -> list[str]:
+        """Other links that have loaded this link's secret: then it is no key for this one."""
+        return self._secrets.others(secret_id(key), self.directory.name)
+
+    def has_loaded(self, key: KeyMemory) -> bool:
+        return self._secrets.is_known(secret_id(key), self.directory.name)
+
+    def destroy_shared(self) -> int:
+        """Destroys blocks of link secrets that another link has loaded as well, as earlier versions let it. Returns how
+        many; the link's log gives up what is missing."""
+        held = [name for name in self.blocks() if name.device == BOOTSTRAP_DEVICE]
+        shared = [name for name in held if self._secrets.others(secret_of(name), self.directory.name)]
+        for name in shared:
+            self.destroy(name)
+        return len(shared)
 
     def discard(self, key: KeyMemory) -> int:
-        """The operator gives up this store: every block is destroyed, the log emptied, the link secret's block burnt.
-
-        Returns the bytes destroyed."""
-        self._burn(key)
+        """The operator gives up this store: every block is destroyed, the log emptied, and the link secret is never
+        loaded again. Returns the bytes destroyed."""
+        self._secrets.burn(secret_id(key), self.directory.name)
         destroyed = self._destroy_blocks()
         self.truncate(0)
         return destroyed
 
-    def zeroize(self, key: KeyMemory | None) -> int:
-        """As discard, and the log is destroyed too. Without the secret its block cannot be burnt. `burnt` stays: it is
-        public, and keeps a copy of the secret from being loaded a second time. Returns the bytes destroyed."""
-        if key is not None:
-            self._burn(key)
+    def zeroize(self) -> int:
+        """Every block is destroyed, and the log. Returns the bytes destroyed."""
         destroyed = self._destroy_blocks()
         for name in ("log", "log.new"):
             blockfile.destroy(self.directory_fd, name)
         return destroyed
-
-    def _burn(self, key: KeyMemory) -> None:
-        path = self.directory / "burnt"
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            blockfile.append_durable(fd, f"{secret_id(key):08x}\n".encode(), str(path))
-            os.fsync(self.directory_fd)
-        finally:
-            os.close(fd)
 
     def _destroy_blocks(self) -> int:
         held = self.blocks()

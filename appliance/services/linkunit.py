@@ -160,8 +160,28 @@ class LinkUnit:
             return machine
         if log.torn_bytes:
             self._note("log-torn", cause=f"a torn record of {log.torn_bytes} bytes was cut")
+        if cause := self._barred():
+            machine = self._machine(log)
+            machine.bar(cause)
+            return machine
+        if self.store.destroy_shared():
+            self._note("secret-destroyed", cause="what was left of an earlier secret was another link's key too")
         self.store.load_bootstrap(self._key, self._block, self._block_bytes, log.state.stored)
         return self._machine(log)
+
+    def _barred(self) -> str:
+        """Why the link may not run with its secret, for people; empty when it may."""
+        others = self.store.taken_by(self._key)
+        if not others:
+            return ""
+        present = [link.name for link in self._node.links if link.name in others]
+        if not present and self.store.has_loaded(self._key):
+            return ""  # renamed under an earlier version, which loaded it twice: what is left of it will go
+        back = "" if present else ", or give the link its old name back"
+        return (
+            f"its link secret was loaded for link {(present or others)[0]}, and no key is used twice: make a new one "
+            f"with qbb link secret for link {self.config.name}, at both ends{back}"
+        )
 
     def _machine(self, log: LinkLog) -> LinkMachine:
         return LinkMachine(self.settings, log, self.store, self, self, self._mac, os.urandom, self._report)

@@ -315,6 +315,17 @@ def test_secret_files_must_be_there_private_and_regular(tmp_path: Path) -> None:
     assert "is not a regular file" in str(config.check_secrets(with_secret(tmp_path))[0])
 
 
+def test_two_links_that_name_one_secret_file_are_found(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"")
+    (tmp_path / "secret").chmod(0o600)
+    link = '[[link]]\nname = "{0}"\npeer = "1.1.{1}.1"\nlisten = "192.0.2.1:{1}"\nremote = "192.0.2.2:1"\n'
+    text = '[node]\nname = "alice"\naddress = "1.1.1.1"\n'
+    text += "".join(f'{link.format(name, port)}secret = "{tmp_path}/secret"\n' for name, port in (("a", 7), ("b", 8)))
+    (problem,) = config.check_secrets(config.parse(text))
+    assert f'link "b".secret: {tmp_path}/secret is taken already' in str(problem)
+    assert 'that of link "a".secret: each link wants one of its own' in str(problem)
+
+
 def test_a_secret_is_the_units_credential_before_it_is_a_file(tmp_path: Path) -> None:
     paris, rome = config.parse(WHOLE).links
     credentials = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
