@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import Callable
 
@@ -111,7 +112,7 @@ class LinkChannel:
             channel.bind((pair(self._config.listen)[0], 0))
             code = channel.connect_ex(pair(self._config.remote))
             if code not in (0, errno.EINPROGRESS):
-                raise OSError(code, "cannot connect")
+                raise OSError(code, os.strerror(code))
         except OSError:
             channel.close()
             raise
@@ -125,7 +126,7 @@ class LinkChannel:
         code = channel.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             channel.close()
-            self._retry(f"tcp channel to {self._config.remote}: {OSError(code, '').errno}")
+            self._retry(f"tcp channel to {self._config.remote}: {os.strerror(code)}")
             return
         tune(channel)
         self._hand_over(ChannelKind.TCP, channel)
