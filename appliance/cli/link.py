@@ -33,6 +33,7 @@ def _print_link(screen: Screen, link: dict[str, Any]) -> None:
             ("delivered", size(link.get("delivered_key_bytes", 0))),
             ("log records", text(link, "log_records")),
             ("epoch", text(link, "epoch")),
+            *([("strangers refused", text(link, "refused_connections"))] if link.get("refused_connections") else []),
         ]
     )
     for device in link.get("devices", []):

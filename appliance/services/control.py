@@ -13,6 +13,7 @@ dataplane "status":
         "store_state": "charging"|"ready"|"low"|"exhausted"|"quarantined",
         "stored_bytes", "common_bytes", "pickup_bytes", "out_bytes", "in_bytes", "key_rate_bps",
         "log_records", "epoch", "devices": [{"name", "state", "qber", "rate_bps", "alarm": TEXT or null}],
+        "refused_connections": n, of strangers to the TCP channel,
         "counters": {drop reason: n}, "spent_bytes": {cause: n}, "delivered_key_bytes",
         "load", "load_critical", "load_window": L of equation 1, L_cr and w, "carries_bps": what load 1 is,
         "queued_packets", "queue_mark_packets"}],

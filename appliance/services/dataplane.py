@@ -172,8 +172,9 @@ class DataPlaneService:
 
     def status(self) -> dict[str, Any]:
         links = []
-        for unit in self._links:
+        for unit, channel in zip(self._links, self._channels, strict=True):
             shown = unit.status() | self.forwarding.link_status(unit)
+            shown["refused_connections"] = channel.strangers.refused
             shown["cause"] = self._channel_causes.get(unit.config.name) or shown["cause"]
             links.append(shown)
         return {

@@ -387,6 +387,15 @@ _TABLE = (
         "What to do: look at who reaches the classical channel's port; the link goes on.",
     ),
     (
+        "stranger-refused",
+        "b9c24684f0c74993a9740c0669b69fa4",
+        Severity.WARNING,
+        "A stranger connected to a link's port",
+        "A TCP connection came from another address than the neighbour's, and was closed.\n"
+        "What to do, if it goes on: QBB_ADDRESS is the last one. If it is the neighbour's own, mend remote; else look "
+        "at who reaches the port.",
+    ),
+    (
         "clear-mismatch",
         "60181ce9eddd5145b562337daea42da9",
         Severity.ALERT,

@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 from appliance.config import LinkConfig, SocketAddress
 from appliance.native.dataplane import ChannelKind, DataPlane
+from appliance.services import hostnames
+from appliance.services.linkwatch import Strangers
 from appliance.services.runtime import Loop, Timer
 
 RETRY_S = 1.0
@@ -36,6 +38,7 @@ class LinkChannel:
         self._listener: socket.socket | None = None
         self._connecting: socket.socket | None = None
         self._timer: Timer | None = None
+        self.strangers = Strangers(config)
 
     def open(self) -> None:
         """Try now, and later again where it fails: the network may not be there yet."""
@@ -99,11 +102,16 @@ class LinkChannel:
         assert self._listener is not None
         with contextlib.suppress(OSError):
             channel, address = self._listener.accept()
-            if address[0] != pair(self._config.remote)[0]:
+            if not self._is_neighbour(address[0]):
                 channel.close()  # packets are authenticated anyway; this keeps strangers from taking the channel
+                self.strangers.refuse(self._loop.now(), address[0])
                 return
             tune(channel)
             self._hand_over(ChannelKind.TCP, channel)
+
+    def _is_neighbour(self, address: str) -> bool:
+        remote = self._config.remote.host
+        return hostnames.numeric(remote) and hostnames.plain(address) == hostnames.plain(remote)
 
     def _connect_tcp(self) -> None:
         channel = socket.socket(family(self._config.listen), socket.SOCK_STREAM | socket.SOCK_CLOEXEC)

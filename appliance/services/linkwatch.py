@@ -1,13 +1,17 @@
-"""What happens to a link bit by bit and is told to the journal once: its store runs low, its packets are forged."""
+"""What happens to a link bit by bit and is told to the journal once: its store runs low, its packets are forged,
+strangers connect."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from appliance.config import LinkConfig
 from appliance.q3p.reserves import StoreState
+from appliance.services import journal
 
 EVENTS = {StoreState.READY: "store-ready", StoreState.LOW: "store-low", StoreState.EXHAUSTED: "store-exhausted"}
 FORGED_NOTE_S = 60.0  # anybody can send wrong packets: they are told of so often
+STRANGERS_NOTE_S = 60.0
 
 
 class Note(Protocol):
@@ -37,3 +41,22 @@ class LinkWatch:
                 "forged-packet", cause=f"{wrong - self._told} packets with a wrong tag", packets=wrong - self._told
             )
             self._told, self._told_s = wrong, now_s
+
+
+class Strangers:
+    """Connections to a link's port that came from elsewhere than its neighbour. Anybody can make them."""
+
+    def __init__(self, config: LinkConfig) -> None:
+        self._config = config
+        self.refused = self._told = 0
+        self._told_s = -STRANGERS_NOTE_S
+
+    def refuse(self, now_s: float, address: str) -> None:
+        self.refused += 1
+        if now_s - self._told_s < STRANGERS_NOTE_S:
+            return
+        fresh = self.refused - self._told
+        self._told, self._told_s = self.refused, now_s
+        name, remote = self._config.name, self._config.remote.host
+        text = f"link {name}: connections refused: {fresh}, the last from {address}; the neighbour is {remote}"
+        journal.write("stranger-refused", text, link=name, address=address, connections=fresh)
