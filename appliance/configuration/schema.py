@@ -84,8 +84,10 @@ LINK = Table(
     (
         Setting("name", v.name, REQUIRED, "Name of the link at this node."),
         Setting("peer", v.node_address, REQUIRED, "Node address of the neighbour."),
-        Setting("listen", v.channel_address, REQUIRED, "Local host:port of the classical channel."),
-        Setting("remote", v.channel_address, REQUIRED, "The neighbour's host:port."),
+        Setting("listen", v.channel_address, REQUIRED,
+                "Local host:port of the classical channel. A name is one of IPv4 here."),
+        Setting("remote", v.channel_address, REQUIRED,
+                "The neighbour's host:port. A name is resolved in the family of listen."),
         Setting("channel", v.choice("udp", "tcp"), "udp", "Kind of classical channel; equal at both ends."),
         Setting("secret", v.path, None,
                 "File with the link's secret, made by qbb link secret and carried to both ends by hand, "

@@ -86,6 +86,7 @@ _TABLE = (
         "it, look at its node.\n"
         "... refused: the two ends have different secrets or settings.\n"
         "anything about a socket or an address: the interface or address of listen is not there.\n"
+        "name ... is not resolved: no name server answers, or none knows the name; or give addresses.\n"
         "qbb links shows the cause that stands now; journalctl QBB_LINK=NAME the link's life.",
     ),
     (

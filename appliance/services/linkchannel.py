@@ -2,6 +2,8 @@
 
 UDP: one socket, bound and connected. TCP: the node with the higher address listens, the other connects, again and again
 until it holds.
+
+Either end may be given by name. It is resolved for the family of ``listen``, before each try.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from collections.abc import Callable
 from appliance.config import LinkConfig, SocketAddress
 from appliance.native.dataplane import ChannelKind, DataPlane
 from appliance.services import hostnames
+from appliance.services.hostnames import Found, Lookup, NotResolved, Question
 from appliance.services.linkwatch import Strangers
 from appliance.services.runtime import Loop, Timer
 
 RETRY_S = 1.0
+PATIENCE_S = 5.0  # name servers that are silent for so long are the link's cause, though an answer may come yet
 
 
 class LinkChannel:
@@ -32,6 +36,7 @@ class LinkChannel:
         config: LinkConfig,
         master: bool,
         failed: Callable[[str | None], None],
+        lookup: Lookup = hostnames.lookup,
     ) -> None:
         self._loop, self._plane, self._index, self._config, self._failed = loop, plane, index, config, failed
         self._master = master
@@ -39,9 +44,24 @@ class LinkChannel:
         self._connecting: socket.socket | None = None
         self._timer: Timer | None = None
         self.strangers = Strangers(config)
+        self._lookup = lookup
+        self._names = [host for host in (config.listen.host, config.remote.host) if not hostnames.numeric(host)]
+        self._found: Found = {}
+        self._question: Question | None = None
+        self._patience: Timer | None = None
+        self._name_failed = False  # and that was told
+        self._toward: str | None = None  # the neighbour's address that is used, or tried
 
     def open(self) -> None:
         """Try now, and later again where it fails: the network may not be there yet."""
+        if self._names:
+            self._resolve()
+        else:
+            self._open()
+
+    def _open(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         try:
             if self._config.channel == "udp":
                 self._open_udp()
@@ -54,6 +74,55 @@ class LinkChannel:
                 f"{self._config.channel} channel {self._config.listen} to {self._config.remote}: {error.strerror}"
             )
 
+    # --- names -------------------------------------------------------------------------------------------------------
+
+    def _resolve(self) -> None:
+        """One question at a time, so that silent name servers do not make ever more threads."""
+        if self._question is not None:
+            return
+        try:
+            self._question = Question(
+                self._loop, self._names, family(self._config.listen), self._lookup, self._resolved
+            )
+        except OSError as error:
+            self._resolved(NotResolved(f"names cannot be asked for: {error.strerror}"))
+            return
+        self._patience = self._loop.after(PATIENCE_S, self._no_answer)
+
+    def _no_answer(self) -> None:
+        """Told once: an answer may come yet, and a failure tells more."""
+        if not self._name_failed and not self._has_channel:
+            self._name_failed = True
+            names = " or ".join(self._names)
+            self._failed(f"name {names} is not resolved: no answer within {PATIENCE_S:.0f} s")
+
+    def _resolved(self, answer: Found | NotResolved) -> None:
+        self._question = None
+        if self._patience is not None:
+            self._patience.cancel()
+        if isinstance(answer, NotResolved):
+            if not self._has_channel:  # else it is still good, for all that is known
+                self._name_failed = True
+                self._retry(str(answer))
+            return
+        self._name_failed = False
+        self._found = answer
+        if not self._has_channel:
+            self._open()
+
+    @property
+    def _has_channel(self) -> bool:
+        """Or one in the making."""
+        return self._toward is not None or self._listener is not None
+
+    def _addresses(self, of: SocketAddress) -> tuple[str, ...]:
+        return self._found.get(of.host, (of.host,))
+
+    def _at(self, of: SocketAddress) -> tuple[str, int]:
+        return self._addresses(of)[0], of.port
+
+    # --- sockets -----------------------------------------------------------------------------------------------------
+
     def lost(self) -> None:
         """The data plane's TCP connection ended."""
         self._failed("the TCP channel ended")
@@ -61,6 +130,8 @@ class LinkChannel:
             self._retry("the TCP channel ended")
 
     def _retry(self, why: str) -> None:
+        self._toward = None
+        self._stop_connecting()
         self._failed(why)
         if self._timer is not None:
             self._timer.cancel()
@@ -76,12 +147,13 @@ class LinkChannel:
         try:
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
                 channel.setsockopt(socket.SOL_SOCKET, option, 4 << 20)
-            channel.bind(pair(self._config.listen))
-            channel.connect(pair(self._config.remote))
+            channel.bind(self._at(self._config.listen))
+            channel.connect(self._at(self._config.remote))
         except OSError:
             channel.close()
             raise
         self._hand_over(ChannelKind.UDP, channel)
+        self._toward = self._at(self._config.remote)[0]
 
     def _listen_tcp(self) -> None:
         if self._listener is not None:
@@ -90,7 +162,7 @@ class LinkChannel:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.setblocking(False)
-            listener.bind(pair(self._config.listen))
+            listener.bind(self._at(self._config.listen))
             listener.listen(4)
         except OSError:
             listener.close()
@@ -110,21 +182,22 @@ class LinkChannel:
             self._hand_over(ChannelKind.TCP, channel)
 
     def _is_neighbour(self, address: str) -> bool:
-        remote = self._config.remote.host
-        return hostnames.numeric(remote) and hostnames.plain(address) == hostnames.plain(remote)
+        known = {hostnames.plain(known) for known in self._addresses(self._config.remote)}
+        return hostnames.plain(address) in known
 
     def _connect_tcp(self) -> None:
         channel = socket.socket(family(self._config.listen), socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         channel.setblocking(False)
         try:
-            channel.bind((pair(self._config.listen)[0], 0))
-            code = channel.connect_ex(pair(self._config.remote))
+            channel.bind((self._at(self._config.listen)[0], 0))
+            code = channel.connect_ex(self._at(self._config.remote))
             if code not in (0, errno.EINPROGRESS):
                 raise OSError(code, os.strerror(code))
         except OSError:
             channel.close()
             raise
         self._connecting = channel
+        self._toward = self._at(self._config.remote)[0]
         self._loop.watch(channel.fileno(), self._connected, 2)
 
     def _connected(self, events: int) -> None:
@@ -139,13 +212,22 @@ class LinkChannel:
         tune(channel)
         self._hand_over(ChannelKind.TCP, channel)
 
+    def _stop_connecting(self) -> None:
+        channel, self._connecting = self._connecting, None
+        if channel is not None:
+            self._loop.forget(channel.fileno())
+            channel.close()
+
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        for held in (self._listener, self._connecting):
-            if held is not None:
-                self._loop.forget(held.fileno())
-                held.close()
+        for timer in (self._timer, self._patience):
+            if timer is not None:
+                timer.cancel()
+        if self._question is not None:
+            self._question.forget()
+        self._stop_connecting()
+        if self._listener is not None:
+            self._loop.forget(self._listener.fileno())
+            self._listener.close()
 
 
 def tune(channel: socket.socket) -> None:
@@ -153,9 +235,6 @@ def tune(channel: socket.socket) -> None:
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
-def pair(address: SocketAddress) -> tuple[str, int]:
-    return str(address.host), address.port
-
-
 def family(address: SocketAddress) -> socket.AddressFamily:
+    """Of a link's sockets, by its listen; a name there is one of IPv4."""
     return socket.AF_INET6 if ":" in str(address.host) else socket.AF_INET

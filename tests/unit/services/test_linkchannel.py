@@ -1,9 +1,11 @@
-"""The classical channel of a link: whom a listener takes for the neighbour, and what is told. All on the loopback."""
+"""The classical channel of a link: whom a listener takes for the neighbour, and ends that are given by name. All on the
+loopback; names are what a test says."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -13,7 +15,8 @@ import pytest
 from appliance import config
 from appliance.config import LinkConfig
 from appliance.native.dataplane import ChannelKind, DataPlane
-from appliance.services.linkchannel import LinkChannel
+from appliance.services.hostnames import Lookup
+from appliance.services.linkchannel import PATIENCE_S, RETRY_S, LinkChannel
 from appliance.services.linkwatch import STRANGERS_NOTE_S
 from appliance.services.runtime import Loop
 
@@ -57,6 +60,27 @@ class Plane:
         return str(self.channel.getpeername()[0])
 
 
+class Names:
+    """Name servers: what they answer, when they are let."""
+
+    def __init__(self, *answer: str) -> None:
+        self.answer: tuple[str, ...] | OSError = answer
+        self.asked: list[tuple[str, socket.AddressFamily]] = []
+        self.speak = threading.Event()
+        self.speak.set()
+
+    def __call__(self, name: str, family: socket.AddressFamily) -> tuple[str, ...]:
+        self.asked.append((name, family))
+        assert self.speak.wait(UNREACHED_S)
+        if isinstance(self.answer, OSError):
+            raise self.answer
+        return self.answer
+
+
+def nobody(name: str, family: socket.AddressFamily) -> tuple[str, ...]:
+    raise AssertionError(f"{name} needs no name server")
+
+
 class World:
     """A channel, and a clock that the test advances."""
 
@@ -67,9 +91,9 @@ class World:
         self.causes: list[str | None] = []
         self.channels: list[LinkChannel] = []
 
-    def open(self, link: LinkConfig, master: bool = True) -> LinkChannel:
+    def open(self, link: LinkConfig, lookup: Lookup = nobody, master: bool = True) -> LinkChannel:
         plane = cast(DataPlane, self.plane)
-        channel = LinkChannel(self.loop, plane, 0, link, master, self.causes.append)
+        channel = LinkChannel(self.loop, plane, 0, link, master, self.causes.append, lookup)
         self.channels.append(channel)
         channel.open()
         return channel
@@ -115,6 +139,9 @@ def caller(world: World, target: tuple[str, int], source: str) -> Iterator[socke
         yield connection
 
 
+# Whom a listener takes -----------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("listen", "remote", "target"),
     [
@@ -146,6 +173,115 @@ def test_strangers_are_refused_counted_and_told_once_a_minute(world: World, caps
     world.advance(STRANGERS_NOTE_S)
     with caller(world, ("127.0.0.1", port), "127.0.0.7"):
         assert "3, the last from 127.0.0.7" in capsys.readouterr().err
+
+
+def test_a_listener_whose_neighbour_has_a_name(world: World) -> None:
+    port, names = free_port(), Names("127.0.0.8", "127.0.0.9")
+    channel = world.open(link(f"127.0.0.1:{port}", "vienna.example:7301", "tcp"), names, master=False)
+    world.until(lambda: names.asked and channel._found, "the name is resolved")
+    for address in ("127.0.0.9", "127.0.0.8"):
+        with caller(world, ("127.0.0.1", port), address):
+            assert world.plane.channel is not None and world.plane.peer() == address
+    assert (len(names.asked), channel.strangers.refused) == (1, 0)
+
+
+# Names ---------------------------------------------------------------------------------------------------------------
+
+
+def test_addresses_are_used_at_once_and_no_thread_is_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "Thread", nobody)
+    world.open(link(f"127.0.0.1:{free_port(kind=socket.SOCK_DGRAM)}", "127.0.0.9:7301"))
+    assert (world.causes, world.plane.peer()) == ([None], "127.0.0.9")
+
+
+def test_a_name_is_resolved_for_the_family_of_listen(world: World) -> None:
+    names = Names("::1")
+    world.open(link(f"[::1]:{free_port('::1', socket.SOCK_DGRAM)}", "vienna.example:7301"), names)
+    world.until(lambda: world.causes, "the channel opens")
+    assert names.asked == [("vienna.example", socket.AF_INET6)]
+    assert (world.causes, world.plane.peer()) == ([None], "::1")
+
+
+def test_a_listen_that_is_a_name(world: World) -> None:
+    names = Names("127.0.0.9")
+    world.open(link(f"paris.example:{free_port('127.0.0.9', socket.SOCK_DGRAM)}", "127.0.0.8:7301"), names)
+    world.until(lambda: world.causes, "the channel opens")
+    assert world.plane.channel is not None and world.plane.channel.getsockname()[0] == "127.0.0.9"
+
+
+def test_silent_name_servers_hold_up_nothing_and_are_told(world: World) -> None:
+    names, fired = Names("127.0.0.9"), []
+    names.speak.clear()
+    world.loop.after(1, lambda: fired.append(True))
+    channel = world.open(link(f"127.0.0.1:{free_port(kind=socket.SOCK_DGRAM)}", "vienna.example:7301"), names)
+    world.advance(1)
+    assert fired and world.causes == []
+    world.advance(PATIENCE_S)
+    assert world.causes == ["name vienna.example is not resolved: no answer within 5 s"]
+    channel.open()
+    world.idle()
+    assert len(names.asked) == 1, "one question at a time"
+    names.speak.set()
+    world.until(lambda: world.causes[1:], "an answer that is late is an answer")
+    assert (world.causes[1:], world.plane.peer()) == ([None], "127.0.0.9")
+
+
+def test_a_name_that_is_not_known_is_told_and_tried_again(world: World) -> None:
+    names = Names()
+    names.answer = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    world.open(link(f"127.0.0.1:{free_port(kind=socket.SOCK_DGRAM)}", "vienna.example:7301"), names)
+    world.until(lambda: world.causes, "it is told")
+    assert world.causes == ["name vienna.example is not resolved: Name or service not known"]
+    names.speak.clear()
+    world.advance(RETRY_S)
+    world.advance(PATIENCE_S)
+    assert len(world.causes) == 1, "no second story while the first one stands"
+    names.answer = ("127.0.0.9",)
+    names.speak.set()
+    world.until(lambda: world.causes[1:], "the channel opens")
+    assert world.causes[1:] == [None]
+
+
+def test_without_a_thread_it_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", full)
+        world.open(link(f"127.0.0.1:{free_port(kind=socket.SOCK_DGRAM)}", "vienna.example:7301"), Names("127.0.0.9"))
+        world.loop.turn(0)
+    assert world.causes == ["name vienna.example is not resolved: no thread can be started"]
+    world.advance(RETRY_S)
+    world.until(lambda: world.causes[1:], "the channel opens")
+
+
+def test_who_is_closed_hears_no_answer(world: World) -> None:
+    names = Names("127.0.0.9")
+    names.speak.clear()
+    channel = world.open(link("127.0.0.1:7301", "vienna.example:7301"), names)
+    world.until(lambda: names.asked, "it is asked")
+    channel.close()
+    world.channels.clear()
+    names.speak.set()
+    world.idle()
+    world.advance(PATIENCE_S)
+    assert (world.causes, world.plane.kinds) == ([], [])
+
+
+# A neighbour that moves ----------------------------------------------------------------------------------------------
+
+
+def test_a_tcp_connection_goes_where_the_name_is_now(world: World) -> None:
+    with socket.create_server(("127.0.0.8", 0)) as old, socket.create_server(("127.0.0.9", old.getsockname()[1])):
+        names = Names("127.0.0.8")
+        channel = world.open(link("127.0.0.1:7301", f"vienna.example:{old.getsockname()[1]}", "tcp"), names)
+        world.until(lambda: world.causes, "it connects")
+        assert world.plane.peer() == "127.0.0.8"
+        names.answer = ("127.0.0.9",)
+        channel.lost()
+        world.advance(RETRY_S)
+        world.until(lambda: world.causes[-1] is None, "it connects again")
+        assert world.plane.peer() == "127.0.0.9"
 
 
 def test_a_refused_connection_is_told_in_words(world: World) -> None:
