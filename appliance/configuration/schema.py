@@ -87,7 +87,8 @@ LINK = Table(
         Setting("listen", v.channel_address, REQUIRED,
                 "Local host:port of the classical channel. A name is one of IPv4 here."),
         Setting("remote", v.channel_address, REQUIRED,
-                "The neighbour's host:port. A name is resolved in the family of listen."),
+                "The neighbour's host:port. A name is resolved in the family of listen, and again as long as nothing "
+                "is heard of the neighbour."),
         Setting("channel", v.choice("udp", "tcp"), "udp", "Kind of classical channel; equal at both ends."),
         Setting("secret", v.path, None,
                 "File with the link's secret, made by qbb link secret and carried to both ends by hand, "

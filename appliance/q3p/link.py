@@ -476,6 +476,11 @@ class LinkMachine:
             self._engine.set_usable(usable)
             self._report("link-up" if usable else "link-down", cause=self.why_unusable())
 
+    @property
+    def silent(self) -> bool:
+        """Nothing is heard of the peer, or nothing that makes a session."""
+        return self.mode in (Mode.INIT, Mode.SYNC) or (self.mode is Mode.UP and bool(self.cause))
+
     def why_unusable(self) -> str:
         """For people: why the link carries no traffic; empty when it does."""
         if self.usable:

@@ -163,8 +163,9 @@ class DataPlaneService:
 
     def _look(self) -> None:
         notify.status(self._summary())
-        for unit in self._links:
+        for unit, channel in zip(self._links, self._channels, strict=True):
             unit.look()
+            channel.look(unit.machine.silent)
 
     def _summary(self) -> str:
         usable = sum(unit.machine.usable for unit in self._links)

@@ -87,6 +87,7 @@ _TABLE = (
         "... refused: the two ends have different secrets or settings.\n"
         "anything about a socket or an address: the interface or address of listen is not there.\n"
         "name ... is not resolved: no name server answers, or none knows the name; or give addresses.\n"
+        "... is at ... now: the neighbour's name has another address; the link follows it.\n"
         "qbb links shows the cause that stands now; journalctl QBB_LINK=NAME the link's life.",
     ),
     (
@@ -392,7 +393,8 @@ _TABLE = (
         "b9c24684f0c74993a9740c0669b69fa4",
         Severity.WARNING,
         "A stranger connected to a link's port",
-        "A TCP connection came from another address than the neighbour's, and was closed.\n"
+        "A TCP connection came from another address than the neighbour's, and was closed. Where remote is a name, it "
+        "is resolved again, so a neighbour that moved gets through when it tries again.\n"
         "What to do, if it goes on: QBB_ADDRESS is the last one. If it is the neighbour's own, mend remote; else look "
         "at who reaches the port.",
     ),

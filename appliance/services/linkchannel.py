@@ -3,7 +3,8 @@
 UDP: one socket, bound and connected. TCP: the node with the higher address listens, the other connects, again and again
 until it holds.
 
-Either end may be given by name. It is resolved for the family of ``listen``, before each try.
+Either end may be given by name. It is resolved for the family of ``listen``, before each try and, as long as nothing is
+heard of the neighbour, again and again: it may have moved. A listener asks anew when a stranger connects.
 """
 
 from __future__ import annotations
@@ -46,11 +47,14 @@ class LinkChannel:
         self.strangers = Strangers(config)
         self._lookup = lookup
         self._names = [host for host in (config.listen.host, config.remote.host) if not hostnames.numeric(host)]
+        self._may_move = config.remote.host in self._names
         self._found: Found = {}
         self._question: Question | None = None
+        self._asked_s = loop.now()
         self._patience: Timer | None = None
         self._name_failed = False  # and that was told
         self._toward: str | None = None  # the neighbour's address that is used, or tried
+        self._silent = False
 
     def open(self) -> None:
         """Try now, and later again where it fails: the network may not be there yet."""
@@ -76,6 +80,12 @@ class LinkChannel:
 
     # --- names -------------------------------------------------------------------------------------------------------
 
+    def look(self, silent: bool) -> None:
+        """To be called now and then: a neighbour of which nothing is heard may have another address by now."""
+        self._silent = silent
+        if silent and self._may_move and self._toward is not None:
+            self._resolve()
+
     def _resolve(self) -> None:
         """One question at a time, so that silent name servers do not make ever more threads."""
         if self._question is not None:
@@ -87,6 +97,7 @@ class LinkChannel:
         except OSError as error:
             self._resolved(NotResolved(f"names cannot be asked for: {error.strerror}"))
             return
+        self._asked_s = self._loop.now()
         self._patience = self._loop.after(PATIENCE_S, self._no_answer)
 
     def _no_answer(self) -> None:
@@ -109,6 +120,8 @@ class LinkChannel:
         self._found = answer
         if not self._has_channel:
             self._open()
+        elif self._silent and self._toward is not None and self._toward not in self._addresses(self._config.remote):
+            self._move(self._toward)
 
     @property
     def _has_channel(self) -> bool:
@@ -120,6 +133,12 @@ class LinkChannel:
 
     def _at(self, of: SocketAddress) -> tuple[str, int]:
         return self._addresses(of)[0], of.port
+
+    def _move(self, old: str) -> None:
+        """The old socket goes first, since the new one wants its address; no harm, as nothing comes through it."""
+        self._plane.set_channel(self._index, ChannelKind.NONE, -1)
+        remote = self._config.remote
+        self._retry(f"{remote.host} is at {self._addresses(remote)[0]} now and no longer at {old}")
 
     # --- sockets -----------------------------------------------------------------------------------------------------
 
@@ -176,7 +195,7 @@ class LinkChannel:
             channel, address = self._listener.accept()
             if not self._is_neighbour(address[0]):
                 channel.close()  # packets are authenticated anyway; this keeps strangers from taking the channel
-                self.strangers.refuse(self._loop.now(), address[0])
+                self._refuse(address[0])
                 return
             tune(channel)
             self._hand_over(ChannelKind.TCP, channel)
@@ -184,6 +203,13 @@ class LinkChannel:
     def _is_neighbour(self, address: str) -> bool:
         known = {hostnames.plain(known) for known in self._addresses(self._config.remote)}
         return hostnames.plain(address) in known
+
+    def _refuse(self, address: str) -> None:
+        """It may be the neighbour at a new address: that is known when it tries again."""
+        now = self._loop.now()
+        self.strangers.refuse(now, address)
+        if self._may_move and now - self._asked_s >= RETRY_S:
+            self._resolve()
 
     def _connect_tcp(self) -> None:
         channel = socket.socket(family(self._config.listen), socket.SOCK_STREAM | socket.SOCK_CLOEXEC)

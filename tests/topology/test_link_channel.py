@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
-from appliance.lab import Network, pair, until
+from appliance.lab import Network, SitePlan, pair, until
 
 from .conftest import Make
 from .talk import Flow, Talk, refused_with
@@ -54,3 +56,39 @@ def test_a_short_loss_costs_no_session(make: Make) -> None:
         network.wait_ready()
         talk.keys(3)
         assert sessions() == begun
+
+
+# Names ---------------------------------------------------------------------------------------------------------------
+
+NAME, ELSEWHERE = "neighbour.example", "10.77.0.3"
+NODES = {"paris": "1.1.1.1", "vienna": "1.1.1.2"}
+
+
+def hosts(network: Network, name: str, neighbour: str) -> None:
+    """What /etc/hosts says, to this node alone: its programs have a mount namespace of their own."""
+    file = network.node(name).directory / "hosts"
+    fresh = not file.exists()
+    file.write_text(f"127.0.0.1 localhost\n{neighbour} {NAME}\n")
+    if fresh:
+        mounts = f"--mount=/proc/{network.node(name).units['dataplane'].pid}/ns/mnt"
+        subprocess.run(["nsenter", mounts, "mount", "--bind", str(file), "/etc/hosts"], check=True)
+
+
+@pytest.mark.parametrize(("kind", "mover"), [("udp", "vienna"), ("tcp", "vienna"), ("tcp", "paris")])
+def test_a_neighbour_with_a_name_that_moves(make: Make, kind: str, mover: str) -> None:
+    """Nobody knows the name at first; later the neighbour has another address. Where there is TCP vienna listens."""
+    sites = {name: SitePlan(name, address, disk_bytes=64 << 20) for name, address in NODES.items()}
+    network = make(pair(**sites, settings={"channel": kind, "remote": f"{NAME}:7301"}), ready=False)
+    stays = "paris" if mover == "vienna" else "vienna"
+    staying, moving = network.node(stays), network.node(mover)
+    until(lambda: f"name {NAME} is not resolved" in staying.link()["cause"], f"{stays} tells it")
+    hosts(network, stays, moving.public_address())
+    hosts(network, mover, staying.public_address())
+    network.wait_ready()
+    moving.stop("dataplane")
+    subprocess.run(["ip", "-n", moving.namespace, "addr", "add", f"{ELSEWHERE}/24", "dev", "line"], check=True)
+    moving.config.write_text(moving.config.read_text().replace(moving.public_address(), ELSEWHERE))
+    moving.start("dataplane")
+    until(lambda: not staying.usable(), f"{stays} notices")
+    hosts(network, stays, ELSEWHERE)
+    network.wait_ready()

@@ -228,6 +228,7 @@ def test_silence_makes_a_link_unusable_and_ends_no_session() -> None:
     pair.run(120)
     assert pair.up and not any(end.usable for end in pair.ends)
     assert pair.machine(MASTER).why_unusable() == "the peer is silent"
+    assert pair.machine(MASTER).silent
     pair.passes = lambda sender, packet: True
     pair.until(lambda: pair.usable)
     assert pair.machine(MASTER).session == pair.machine(SLAVE).session == session

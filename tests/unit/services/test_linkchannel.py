@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -185,6 +186,29 @@ def test_a_listener_whose_neighbour_has_a_name(world: World) -> None:
     assert (len(names.asked), channel.strangers.refused) == (1, 0)
 
 
+def test_a_neighbour_that_moved_reaches_a_listener_when_it_tries_again(world: World) -> None:
+    port, names = free_port(), Names("127.0.0.8")
+    channel = world.open(link(f"127.0.0.1:{port}", "vienna.example:7301", "tcp"), names, master=False)
+    world.until(lambda: channel._found, "the name is resolved")
+    names.answer = ("127.0.0.9",)
+    world.advance(RETRY_S)
+    with caller(world, ("127.0.0.1", port), "127.0.0.9"):
+        assert channel.strangers.refused == 1
+    world.until(lambda: len(names.asked) == 2 and channel._question is None, "the name is asked for again")
+    with caller(world, ("127.0.0.1", port), "127.0.0.9"):
+        assert world.plane.peer() == "127.0.0.9"
+
+
+def test_strangers_make_a_listener_ask_for_names_once_a_second_at_most(world: World) -> None:
+    port, names = free_port(), Names("127.0.0.8")
+    channel = world.open(link(f"127.0.0.1:{port}", "vienna.example:7301", "tcp"), names, master=False)
+    world.until(lambda: channel._found, "the name is resolved")
+    for _ in range(3):
+        with caller(world, ("127.0.0.1", port), "127.0.0.7"):
+            pass
+    assert (channel.strangers.refused, len(names.asked)) == (3, 1)
+
+
 # Names ---------------------------------------------------------------------------------------------------------------
 
 
@@ -268,7 +292,64 @@ def test_who_is_closed_hears_no_answer(world: World) -> None:
     assert (world.causes, world.plane.kinds) == ([], [])
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_threads_leave_no_descriptors(world: World) -> None:
+    names = Names("127.0.0.9")
+    port = free_port(kind=socket.SOCK_DGRAM)
+    channel = world.open(link(f"127.0.0.1:{port}", "vienna.example:7301"), names)
+    world.until(lambda: world.causes, "the channel opens")
+    before = descriptors()
+    for count in range(2, 12):
+        channel.look(silent=True)
+        world.until(lambda count=count: len(names.asked) == count and channel._question is None, "it is asked")
+    assert descriptors() == before
+
+
 # A neighbour that moves ----------------------------------------------------------------------------------------------
+
+
+def test_a_silent_neighbour_is_found_where_its_name_is_now(world: World) -> None:
+    names = Names("127.0.0.8")
+    port = free_port(kind=socket.SOCK_DGRAM)
+    channel = world.open(link(f"127.0.0.1:{port}", "vienna.example:7301"), names)
+    world.until(lambda: world.causes, "the channel opens")
+    channel.look(silent=False)
+    world.idle()
+    assert len(names.asked) == 1
+    names.answer = ("127.0.0.9", "127.0.0.8")
+    channel.look(silent=True)
+    world.until(lambda: len(names.asked) == 2 and channel._question is None, "it is asked for again")
+    assert world.plane.kinds == [ChannelKind.UDP], "its address is still among those of the name"
+    names.answer = OSError(0, "no name server answers")
+    channel.look(silent=True)
+    world.until(lambda: len(names.asked) == 3 and channel._question is None, "it is asked for again")
+    assert world.causes == [None], "the old address may still be right"
+    names.answer = ("127.0.0.9",)
+    names.speak.clear()
+    channel.look(silent=True)
+    channel.look(silent=False)
+    names.speak.set()
+    world.until(lambda: channel._question is None, "it is asked for again")
+    assert world.causes == [None], "it was heard of meanwhile"
+    channel.look(silent=True)
+    world.until(lambda: world.causes[1:], "it is found elsewhere")
+    assert world.causes[1:] == ["vienna.example is at 127.0.0.9 now and no longer at 127.0.0.8"]
+    channel.look(silent=True)
+    world.advance(RETRY_S)
+    world.until(lambda: world.causes[2:], "the channel opens")
+    assert world.plane.kinds == [ChannelKind.UDP, ChannelKind.NONE, ChannelKind.UDP]
+    assert world.plane.peer() == "127.0.0.9"
+    assert world.plane.channel is not None and world.plane.channel.getsockname() == ("127.0.0.1", port)
+
+
+def test_a_silent_neighbour_with_an_address_is_left_alone(world: World) -> None:
+    channel = world.open(link(f"127.0.0.1:{free_port(kind=socket.SOCK_DGRAM)}", "127.0.0.9:7301"))
+    channel.look(silent=True)
+    world.idle()
+    assert world.plane.kinds == [ChannelKind.UDP]
 
 
 def test_a_tcp_connection_goes_where_the_name_is_now(world: World) -> None:
@@ -281,6 +362,20 @@ def test_a_tcp_connection_goes_where_the_name_is_now(world: World) -> None:
         channel.lost()
         world.advance(RETRY_S)
         world.until(lambda: world.causes[-1] is None, "it connects again")
+        assert world.plane.peer() == "127.0.0.9"
+
+
+def test_a_tcp_connection_that_is_silent_is_given_up_for_a_new_address(world: World) -> None:
+    with socket.create_server(("127.0.0.8", 0)) as old, socket.create_server(("127.0.0.9", old.getsockname()[1])):
+        names = Names("127.0.0.8")
+        channel = world.open(link("127.0.0.1:7301", f"vienna.example:{old.getsockname()[1]}", "tcp"), names)
+        world.until(lambda: world.causes, "it connects")
+        names.answer = ("127.0.0.9",)
+        channel.look(silent=True)
+        world.until(lambda: world.causes[1:], "it is found elsewhere")
+        world.advance(RETRY_S)
+        world.until(lambda: world.causes[2:], "it connects")
+        assert world.plane.kinds == [ChannelKind.TCP, ChannelKind.NONE, ChannelKind.TCP]
         assert world.plane.peer() == "127.0.0.9"
 
 
