@@ -156,8 +156,8 @@ def _lay_over(root: Path, release: Release, update_key: Path) -> None:
     for link, leads in LINKS.items():
         _remove(root / link)
         (root / link).symlink_to(leads)
-    for folder in ("var", "boot"):
-        (root / folder).mkdir(exist_ok=True)
+    for folder in ("var/tmp", "boot"):  # units with a /var/tmp of their own start before /var is there
+        (root / folder).mkdir(parents=True, exist_ok=True)
     (root / "etc/machine-id").write_text("")
     (root / "etc/hostname").unlink(missing_ok=True)
     name(root, release)

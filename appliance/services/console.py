@@ -19,7 +19,7 @@ import tempfile
 import termios
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -145,12 +145,32 @@ def show(console: Console, shown: str) -> str:
 def key(wait_s: float) -> str:
     """One that was pressed, or nothing."""
     stdin = sys.stdin.fileno()
+    return os.read(stdin, 1).decode(errors="replace") if select.select([stdin], [], [], wait_s)[0] else ""
+
+
+@contextlib.contextmanager
+def single_keys() -> Iterator[list[Any]]:
+    """The terminal gives each key as it is pressed, and does not show it; also while the screen is being drawn. Gives
+    how the terminal was."""
+    stdin = sys.stdin.fileno()
     before = termios.tcgetattr(stdin)
-    tty.setcbreak(stdin)
+    tty.setcbreak(stdin, termios.TCSADRAIN)
     try:
-        return os.read(stdin, 1).decode(errors="replace") if select.select([stdin], [], [], wait_s)[0] else ""
+        yield before
     finally:
         termios.tcsetattr(stdin, termios.TCSADRAIN, before)
+
+
+def perform(action: Callable[[], None], terminal: list[Any]) -> None:
+    """With the terminal as it was: for lines."""
+    stdin = sys.stdin.fileno()
+    termios.tcsetattr(stdin, termios.TCSADRAIN, terminal)
+    try:
+        with contextlib.suppress(KeyboardInterrupt, OSError):
+            action()
+            time.sleep(READ_S if action is not put_away else 0)
+    finally:
+        tty.setcbreak(stdin, termios.TCSADRAIN)
 
 
 @contextlib.contextmanager
@@ -252,16 +272,15 @@ def main() -> int:
         width=width, force_terminal=True, color_system="standard", highlight=False, emoji=False, markup=False
     )
     shown = ""
-    while True:
-        shown = show(console, shown)
-        pressed = key(INTERVAL_S)
-        if pressed in ("q", "\x03") and os.environ.get(STAYS) is None:
-            return 0
-        if (act := ACTIONS.get(pressed)) is not None:
-            with contextlib.suppress(KeyboardInterrupt, OSError):
-                act()
-                time.sleep(READ_S if act is not put_away else 0)
-            shown = ""
+    with single_keys() as terminal:
+        while True:
+            shown = show(console, shown)
+            pressed = key(INTERVAL_S)
+            if pressed in ("q", "\x03") and os.environ.get(STAYS) is None:
+                return 0
+            if (act := ACTIONS.get(pressed)) is not None:
+                perform(act, terminal)
+                shown = ""
 
 
 if __name__ == "__main__":
