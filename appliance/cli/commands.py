@@ -139,7 +139,8 @@ COMMANDS = (
     Command(("console",), "the status screen of an appliance's console", _later("console", "console"),
             more="On the appliance's image it stands on each console, in the place of a login prompt. Keys: n types in "
                  "a node file, s a link's secret, u answers a question for the recovery key of /var, l logs in where "
-                 "the owner of the machine allows it, r puts the recovery key away. q ends it."),
+                 "the owner of the machine allows it, r puts the recovery key away. What is there already is replaced "
+                 "with the recovery key alone. On other machines it only shows; q ends it."),
     Command(("lab", "up"), "start a network in namespaces of this machine", _lab("up"),
             (
                 Argument(("file",), "the lab's file", {"type": Path, "metavar": "FILE"}),

@@ -35,6 +35,7 @@ class Seen:
     recovery_key: str = ""
     questions: Sequence[str] = ()  # what somebody must type: the recovery key
     failed: Sequence[str] = field(default=())
+    appliance: bool = True  # booted from the image: there what is typed sets up the machine
     absent: Sequence[Trouble] = ()  # network cards
 
 
@@ -69,7 +70,7 @@ def _parts(seen: Seen, width: int) -> Iterator[RenderableType]:
     yield Text()
     more = "   u unlock" if seen.questions else ""
     more += "   r I have the recovery key" if seen.recovery_key else ""
-    yield Text(KEYS + more, "dim")
+    yield Text(KEYS + more if seen.appliance else "q quit", "dim")
 
 
 def _state(seen: Seen) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """The status screen on an appliance's console: unit appliance-console@TTY, one for each terminal. Also `qbb console`.
 
-It stands in the place of a login prompt, since there is nobody who has a password. Keys: n types in a node file, s a
+It stands in the place of a login prompt, since there is nobody who has a password. On a machine that is no appliance it
+only shows. Keys: n types in a node file, s a
 secret, u answers a question for the recovery key, l logs in (where the owner of the machine allows it by a credential),
 r puts the recovery key away.
 """
@@ -58,10 +59,11 @@ def look() -> Seen:
     questions = [_question(path) for path in sorted(QUESTIONS.glob("ask.*"))] if QUESTIONS.is_dir() else []
     told = report.read()
     waits = failed or questions or not state.is_secure()  # and is not just starting
-    if told is None and waits and (shut := state.shut()) is not None:
+    if told is None and state.running() and waits and (shut := state.shut()) is not None:
         told = report.Report(troubles=[shut])  # everything waits for /var
     return Seen(
         release=_release(),
+        appliance=bool(state.running()),
         machine=str(identity()),
         addresses=_addresses(),
         report=told,
@@ -278,7 +280,7 @@ def main() -> int:
             pressed = key(INTERVAL_S)
             if pressed in ("q", "\x03") and os.environ.get(STAYS) is None:
                 return 0
-            if (act := ACTIONS.get(pressed)) is not None:
+            if state.running() and (act := ACTIONS.get(pressed)) is not None:
                 perform(act, terminal)
                 shown = ""
 

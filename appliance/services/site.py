@@ -42,6 +42,10 @@ def main() -> int:
         "--proved", action="store_true", help="who brings it has shown that he may replace what is kept"
     )
     options = parser.parse_args()
+    if not state.running():
+        print("appliance-site: this machine did not boot from the appliance's image: its firewall and network are not "
+              "ours. Here the node file is /etc/qbb/node.toml", file=sys.stderr)  # fmt: skip
+        return 1
     FOLDER.mkdir(mode=0o755, exist_ok=True)
     report, kept, machine = Report(), Kept(), identity()
     report.troubles += state.troubles()
