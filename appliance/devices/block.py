@@ -21,6 +21,7 @@ class Block:
     qber: float
     time_ns: int
     memory: KeyMemory
+    unanswered: int = 0  # how often it was sent and not answered: such a message may still wait to be read
 
     @property
     def fd(self) -> int:
@@ -28,9 +29,13 @@ class Block:
         return self.memory.fd
 
     def close(self) -> None:
-        """Wipes and gives back."""
+        """Wipes and gives back. One that the data plane may still read is only given back: wiped, it would be taken as
+        zeros, and as equal ones if the other end's device did the same."""
         fd, self.memory.fd = self.memory.fd, None
-        self.memory.close()
+        if self.unanswered:
+            self.memory.forget()
+        else:
+            self.memory.close()
         if fd is not None:
             os.close(fd)
 

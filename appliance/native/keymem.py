@@ -49,6 +49,13 @@ class KeyMemory:
             self._open = False
             lib.qbb_keymem_unmap(self.pointer, self.length_bytes, 0)
 
+    def forget(self) -> None:
+        """Unmap without the wipe: another process may be about to read these pages. They go with the last who has
+        them."""
+        if self._open:
+            self._open = False
+            lib.qbb_keymem_forget(self.pointer, self.length_bytes)
+
     def __enter__(self) -> Self:
         return self
 

@@ -82,7 +82,10 @@ class Delivery:
         self._flush()
 
     def stop(self) -> None:
-        """Wipes what was not accepted: the other end's block of the same id will find no match and go."""
+        """Gives up what was not accepted: the other end's block of the same id will find no match and go.
+
+        What is in transit may be accepted after all, and goes unwiped: a message and its descriptor are read from the
+        queue even after the sender has ended."""
         self._disconnect()
         for block in self._pending.values():
             block.close()
@@ -138,9 +141,13 @@ class Delivery:
 
     def _accepted(self, id: object) -> None:
         if isinstance(id, int) and id in self._outstanding:
-            self._outstanding.discard(id)
+            self._answered(id)
             self._pending.pop(id).close()
             self.counters.accepted += 1
+
+    def _answered(self, id: int) -> None:
+        self._outstanding.discard(id)
+        self._pending[id].unanswered -= 1
 
     def _refused(self, message: dict[str, Any]) -> None:
         id, reason = message.get("id"), str(message.get("reason", "no reason given"))
@@ -152,7 +159,7 @@ class Delivery:
             return
         if id not in self._outstanding:
             return
-        self._outstanding.discard(id)
+        self._answered(id)
         journal.write("block-refused", reason, link=self._link, device=self._device, block=id)
         if message.get("retry") is True:
             self._resting[id] = self._loop.after(REFUSED_RETRY_S, lambda: self._rested(id))
@@ -196,3 +203,4 @@ class Delivery:
             }
             socket.send_fds(connection, [json.dumps(message).encode()], [block.fd])
             self._outstanding.add(id)
+            block.unanswered += 1

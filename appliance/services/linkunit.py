@@ -244,6 +244,8 @@ class LinkUnit:
         try:
             self.store.accept(entry, source_fd)
         except OSError as error:
+            if error.errno == errno.EBADMSG:
+                raise ValueError("it holds zeros where key is due: its memory was wiped") from None
             self._no_room = error.strerror or str(error)
             raise
         self._no_room = ""

@@ -156,6 +156,11 @@ void qbb_keymem_unmap(void *memory, size_t length, int mirrored)
     munmap(memory, mirrored ? 2 * length : length);
 }
 
+void qbb_keymem_forget(void *memory, size_t length)
+{
+    munmap(memory, whole_pages(length));
+}
+
 const char *qbb_keymem_kind(void)
 {
     int fd = secret_descriptor();

@@ -13,6 +13,9 @@ void *qbb_keymem_map_shared(size_t length, int *fd);
 void *qbb_keymem_map_fd(int fd, size_t length);
 /* Wipes, then unmaps. mirrored says how it was mapped. */
 void qbb_keymem_unmap(void *memory, size_t length, int mirrored);
+/* Unmaps alone: for shared memory that another process may be about to read. The kernel clears the pages of a memfd_secret
+ * when the last descriptor and mapping are gone. */
+void qbb_keymem_forget(void *memory, size_t length);
 /* "memfd_secret" or "mlock". */
 const char *qbb_keymem_kind(void);
 /* No core dumps, no ptrace, no setuid surprises for this process: PR_SET_DUMPABLE 0, RLIMIT_CORE 0. */

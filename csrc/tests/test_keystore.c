@@ -173,6 +173,32 @@ static void accepting(int directory)
     qbb_keymem_unmap(back, BYTES, 0);
 }
 
+/* What its owner wipes while it is read shows as zeros from some word to some other. */
+static void no_wiped_memory(int directory)
+{
+    static const struct {
+        size_t from, to;
+        int error;
+    } spans[] = {{0, BYTES, -EBADMSG}, {0, 16, -EBADMSG}, {BYTES - 16, BYTES, -EBADMSG}, {5000, 9000, -EBADMSG},
+        {0, 15, 0}, {8, 23, 0}, {100, 108, 0}};
+    int fd = -1;
+    uint8_t *shared = qbb_keymem_map_shared(BYTES, &fd);
+    for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
+        memset(shared, 0x42, BYTES);
+        memset(shared + spans[i].from, 0, spans[i].to - spans[i].from);
+        CHECK_EQUAL(qbb_block_accept(directory, "w", fd, BYTES), spans[i].error);
+        CHECK_EQUAL(entries(directory), spans[i].error == 0);
+        CHECK_EQUAL(qbb_block_destroy(directory, "w"), 0);
+    }
+    memset(shared, 0, 8);
+    CHECK_EQUAL(qbb_block_accept(directory, "w", fd, 8), -EBADMSG);
+    memset(shared, 0x42, BYTES);
+    qbb_keymem_forget(shared, BYTES);
+    CHECK_EQUAL(qbb_block_accept(directory, "w", fd, BYTES), 0); /* what its owner only gave back is whole */
+    CHECK_EQUAL(qbb_block_destroy(directory, "w"), 0);
+    close(fd);
+}
+
 static void appending(int directory)
 {
     struct stat about;
@@ -211,6 +237,7 @@ int main(void)
     registers();
     blocks(directory);
     accepting(directory);
+    no_wiped_memory(directory);
     appending(directory);
     hmac();
     close(directory);

@@ -60,6 +60,16 @@ def test_a_closed_block_is_wiped_and_its_descriptor_is_gone() -> None:
     block.close()
 
 
+def test_a_block_that_may_still_be_read_is_given_back_unwiped() -> None:
+    block = make()
+    whole, kept = content(block), os.dup(block.fd)
+    block.unanswered = 1
+    block.close()
+    with KeyMemory.attach(kept, 4096) as seen:
+        assert bytes(ffi.buffer(seen.at(0), 4096)) == whole
+    os.close(kept)
+
+
 def test_a_seed_has_32_bytes() -> None:
     with pytest.raises(ValueError, match="31 bytes"):
         expand(1, 4096, 0.0, 0, bytearray(31))

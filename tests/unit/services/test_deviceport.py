@@ -104,8 +104,15 @@ def test_a_block_is_on_disk_before_it_is_accepted_and_is_taken_once(bench: Bench
     device = hello(bench)
     assert bench.offer(device, 7, BLOCK) == {"type": "accepted", "id": 7}
     assert files(bench) == {"0000-0000000000000007.key": BLOCK}
-    assert bench.offer(device, 7, bytes(len(BLOCK)))["type"] == "accepted"  # delivered again after a reconnect
+    assert bench.offer(device, 7, BLOCK[::-1])["type"] == "accepted"  # delivered again after a reconnect
     assert files(bench) == {"0000-0000000000000007.key": BLOCK}
+
+
+@pytest.mark.parametrize("content", [bytes(4096), BLOCK[:2048] + bytes(2048)], ids=["wiped", "half wiped"])
+def test_a_block_of_zeros_is_refused_for_good(bench: Bench, content: bytes) -> None:
+    answer = bench.offer(hello(bench), 7, content)
+    assert answer["type"] == "refused" and not answer["retry"] and "zeros" in answer["reason"]
+    assert files(bench) == {}
 
 
 @pytest.mark.parametrize(
