@@ -117,7 +117,8 @@ The rules
     whose CONFIRM was given up in an outage would stay in SYNC for ever.
 
 16. A failed write or sync ends the session and the life of the machine (FAILED); whether the record is on disk is
-    found out by rule 1.  Nothing is sent that rests on a record whose sync has not returned.
+    found out by rule 1.  Nothing is sent that rests on a record whose sync has not returned.  Before rule 1 reads the
+    log it is written afresh and synced: what a failed sync left in the page cache reads like what is on the disk.
 
 17. Compaction.  An end may forget the records below an index, its base, when both ends have them and the wiping that
     they ask for is done (it is done as each takes effect, or at the next start).  A checkpoint keeps the digest, the

@@ -132,6 +132,10 @@ class LinkMachine:
         """The link may not run as it is configured. Its store is as good as it was."""
         self._stop(Mode.BARRED, cause)
 
+    def fail(self, cause: str) -> None:
+        """The store could not be read or written before there was a log."""
+        self._stop(Mode.FAILED, cause)
+
     def block_arrived(self, now_ns: int, entry: BlockEntry) -> None:
         """A device block is durable in the store."""
         self._guard(now_ns, lambda: self.custody.block_arrived(self._now_ns, entry))

@@ -7,6 +7,7 @@ directories of earlier versions, is read there.)
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -37,7 +38,6 @@ class LinkStore:
             "log", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600, dir_fd=self.directory_fd
         )
         os.fsync(self.directory_fd)
-        os.fsync(self._log_fd)  # what a predecessor's failed sync left becomes durable before it is believed
 
     def close(self) -> None:
         for fd in (self._log_fd, self.blocks_fd, self.directory_fd):
@@ -48,6 +48,15 @@ class LinkStore:
     def read(self) -> bytes:
         size = os.fstat(self._log_fd).st_size
         return os.pread(self._log_fd, size, 0)
+
+    def refresh(self) -> None:
+        """At every start, before the log is believed: written anew and synced. Raises OSError; the old one stands then.
+
+        After a failed sync the kernel calls the pages clean, and a later process reads from them records that never
+        reached the disk; no sync of the old file would tell."""
+        data = self.read()
+        if data:
+            self.replace(data)
 
     def append(self, data: bytes) -> None:
         blockfile.append_durable(self._log_fd, data, f"link log {self.directory / 'log'}")
@@ -67,6 +76,8 @@ class LinkStore:
             os.fsync(self.directory_fd)
         except OSError:
             os.close(fresh)
+            with contextlib.suppress(OSError):  # it may be in place, and it may hold the last room there is
+                os.unlink("log.new", dir_fd=self.directory_fd)
             raise
         os.close(self._log_fd)
         self._log_fd = fresh

@@ -148,10 +148,20 @@ class LinkUnit:
         self._refused = ""  # why a hello was refused last
         self._refused_s = self._noted_s = -REFUSED_NOTE_S
         self._watch = LinkWatch(self._note)
-        self.machine = self._boot()
+        self.machine = self._boot_or_fail()
+
+    def _boot_or_fail(self) -> LinkMachine:
+        """A disk that is full or broken stops this link alone, and only until it takes the log."""
+        try:
+            return self._boot()
+        except OSError as error:
+            machine = self._machine(LinkLog(NoLog()))
+            machine.fail(f"store: {error.strerror or error}")
+            return machine
 
     def _boot(self) -> LinkMachine:
-        """Read the log, load the link secret's block if it is new, and build the machine."""
+        """Read the log, load the link secret's block if it is new, and build the machine. Raises OSError."""
+        self.store.refresh()
         try:
             log = LinkLog(self.store)
         except RecordError as error:
@@ -190,14 +200,11 @@ class LinkUnit:
         self._run(lambda now: self.machine.start(now))
 
     def _recover(self) -> None:
-        """After a failed write or sync: begin anew as after a crash, on a log that is written and synced afresh.
-
-        Until the disk takes that, the link stays down."""
+        """After a failed write or sync: begin anew as after a crash. Until the disk takes that, the link stays down."""
         self._recovery = None
         if self.machine.mode is not Mode.FAILED:
             return  # an operator discarded the store
         try:
-            self.store.replace(self.store.read())
             machine = self._boot()
         except OSError:
             self._schedule()
@@ -303,7 +310,7 @@ class LinkUnit:
         self._plane.end(self.index)
         self._plane.set_usable(self.index, False)
         discarded = self.store.discard(self._key)
-        self.machine = self._boot()
+        self.machine = self._boot_or_fail()
         self.start()
         return discarded
 

@@ -212,8 +212,9 @@ def test_without_a_durable_record_the_link_does_not_start(
 
     with monkeypatch.context() as patch:
         patch.setattr(blockfile, "append_durable", failing)
-        with pytest.raises(OSError, match="no room"), node.running(vienna=secret):
-            raise AssertionError("the link runs")
+        with node.running(vienna=secret) as service:
+            assert units(service)["vienna"].machine.mode is Mode.FAILED
+            assert "no room" in units(service)["vienna"].cause()
     assert len(node.blocks("vienna")) == blocks
     assert (f"{node.id(secret):08x} vienna loading" in (node.stores / FILE_NAME).read_text()) == bool(blocks)
     assert load(node, "vienna", secret) == 4 - blocks

@@ -1,0 +1,76 @@
+"""A link on its real store through restarts and a disk that fails: what is believed, what stops, what comes back."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.native import blockfile
+from appliance.q3p.link import Mode
+from appliance.q3p.records import BlockEntry, BlockName, Store, encode
+from tests.unit.services.link_bench import Bench
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.close()
+
+
+def write_record(bench: Bench) -> None:
+    bench.unit.machine.log.append(encode(Store(0, (BlockEntry(BlockName(0, 1), 4096),))))
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_start_believes_no_log_that_it_did_not_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a failed sync the page cache holds records that the disk never got: a start writes all of them anew."""
+    first = Bench(tmp_path)
+    write_record(first)
+    path = first.unit.store.directory / "log"
+    before, content = path.stat().st_ino, path.read_bytes()
+    first.close()
+    synced: list[bytes] = []
+    append = blockfile.append_durable
+    monkeypatch.setattr(
+        blockfile, "append_durable", lambda fd, data, place: (append(fd, data, place), synced.append(data))
+    )
+    second = Bench(tmp_path)
+    assert synced == [content]
+    assert path.read_bytes() == content and path.stat().st_ino != before
+    assert second.unit.machine.log.length == 1
+    second.close()
+
+
+def test_a_disk_that_is_full_at_the_start_stops_the_link_until_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Bench(tmp_path)
+    write_record(first)
+    first.close()
+    with monkeypatch.context() as full:
+        full.setattr(blockfile, "append_durable", full_disk)
+        second = Bench(tmp_path)
+        assert second.unit.machine.mode is Mode.FAILED
+        assert "No space left" in second.unit.cause()
+        assert [path.name for path in second.unit.store.directory.glob("log*")] == ["log"]
+        second.unit._recover()
+        assert second.unit.machine.mode is Mode.FAILED
+    second.unit._recover()
+    assert second.unit.machine.mode is Mode.INIT
+    assert second.unit.machine.log.length == 1
+    second.close()
+
+
+def test_an_empty_log_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Bench(tmp_path).close()
+    monkeypatch.setattr(blockfile, "append_durable", full_disk)
+    bench = Bench(tmp_path)
+    assert bench.unit.machine.mode is Mode.INIT
+    bench.close()
