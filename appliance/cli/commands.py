@@ -109,8 +109,8 @@ COMMANDS = (
                  "and keep it out of backups and snapshots. Nothing of it is printed."),
     Command(("link", "discard"), "discard the store of a quarantined link", _asking(link.discard),
             (LINK_NAME, Argument(("--yes",), "do not ask", {"action": "store_true"})),
-            more="A store is quarantined when the two ends' logs contradict each other, as after a restored disk. "
-                 "Discard it at both ends, once the cause is known."),
+            more="A store is quarantined when the two ends' logs contradict each other, as after a restored disk, or "
+                 "one is damaged. Discard it at both ends, once the cause is known."),
     Command(("zeroize",), "destroy all stored key and the link secrets, when the node is taken out of service",
             zeroize.zeroize,
             (Argument(("--yes",), "do not ask", {"action": "store_true"}),),

@@ -66,7 +66,7 @@ def _links(plane: Mapping[str, Any]) -> Iterator[Alarm]:
         name, store = str(link["name"]), str(link.get("store_state"))
         cause = link.get("cause") or f"it is in state {link.get('state')}"
         if link.get("state") == "quarantine" or store == "quarantined":
-            yield Alarm("link-quarantined", name, name, True, f"the two ends' logs contradict each other: {cause}")
+            yield Alarm("link-quarantined", name, name, True, f"its key log cannot be trusted: {cause}")
         elif not link.get("usable"):
             yield Alarm("link-down", name, name, True, f"carries no keys: {cause}")
         elif store == "low":

@@ -10,7 +10,17 @@ from typing import Protocol
 
 from appliance.q3p import checkpoint
 from appliance.q3p.logstate import LogState
-from appliance.q3p.records import EMPTY_DIGEST, Record, RecordError, chain, decode, encode, frame, read_frames
+from appliance.q3p.records import (
+    EMPTY_DIGEST,
+    MAX_FRAME_BYTES,
+    Record,
+    RecordError,
+    chain,
+    decode,
+    encode,
+    frame,
+    read_frames,
+)
 
 KEEP_RECORDS = 4096  # at least so many records stay, so that a peer whose disk went back that far can be replayed
 
@@ -36,7 +46,8 @@ class LinkLog:
     Records below ``base`` are forgotten; the file's checkpoint says what they meant."""
 
     def __init__(self, file: LogFile, keep_records: int = KEEP_RECORDS) -> None:
-        """Reads the file and cuts a torn tail. Raises OSError; RecordError where a whole record breaks the rules."""
+        """Reads the file and cuts a torn tail. Raises OSError; RecordError where a whole record breaks the rules, or
+        more is damaged than a crash tears: then the file stays as it is."""
         self._file = file
         self._keep_records = keep_records
         self._load()
@@ -52,6 +63,9 @@ class LinkLog:
         for record, digest, end in read_frames(data, end, self.base, digest):  # noqa: B007, B020
             self._take(decode(record), record, digest)
         self.torn_bytes = len(data) - end
+        if self.torn_bytes > MAX_FRAME_BYTES:
+            # no crash does that: records that were synced are damaged, and cutting them off would forget spent key
+            raise RecordError(f"damaged {self.torn_bytes} bytes before its end, after record {self.length}")
         if self.torn_bytes:
             self._file.truncate(end)
 

@@ -18,6 +18,7 @@ DIGEST_BYTES = 32
 EMPTY_DIGEST = bytes(DIGEST_BYTES)
 SLOT_BYTES = 256  # an epoch's slot: two halves of H (16) and 14 starter words (112)
 MAX_RECORD_BYTES = 1200  # a record travels in one packet
+MAX_FRAME_BYTES = 2 + MAX_RECORD_BYTES + DIGEST_BYTES
 
 
 class RecordError(Exception):
@@ -205,7 +206,8 @@ def frame(record: bytes, digest: bytes) -> bytes:
 def read_frames(data: bytes, offset: int, index: int, digest: bytes) -> Iterator[tuple[bytes, bytes, int]]:
     """Yield (record, chain digest, end offset) for each whole frame; stop at a torn or broken one.
 
-    A crash during an append leaves at most the last frame torn; the caller cuts the file at the last end offset.
+    Each frame is appended and synced alone, so a crash leaves at most one torn, and nothing after it: the caller cuts
+    the file at the last end offset unless more than MAX_FRAME_BYTES are behind it.
     """
     while offset + 2 <= len(data):
         length = int.from_bytes(data[offset : offset + 2], "big")

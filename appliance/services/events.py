@@ -131,10 +131,10 @@ _TABLE = (
         "link-quarantined",
         "c30456d9e62b5f9ba564337d031c9f5a",
         Severity.ALERT,
-        "The two ends' key logs contradict each other",
+        "The key logs of a link contradict each other, or one is damaged",
         "The store of the link is frozen: after a restored disk or a fault its key could be used twice. "
-        "Nothing of it is used any more.\n"
-        "What to do: find the cause at both ends (a backup or snapshot that was restored? a new disk?), make "
+        "Nothing of it is used any more. A log that is damaged, not merely torn at its end, is left as it is.\n"
+        "What to do: find the cause at both ends (a backup or snapshot that was restored? a failing disk?), make "
         "a new link secret, then discard the store at both ends with qbb link discard.",
     ),
     (

@@ -8,6 +8,7 @@ directories of earlier versions, is read there.)
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -46,8 +47,15 @@ class LinkStore:
     # --- the log -----------------------------------------------------------------------------------------------------
 
     def read(self) -> bytes:
+        """All of it. Raises OSError, too where fewer bytes come than it has: that is no torn end."""
         size = os.fstat(self._log_fd).st_size
-        return os.pread(self._log_fd, size, 0)
+        data = bytearray()
+        while len(data) < size:
+            piece = os.pread(self._log_fd, size - len(data), len(data))
+            if not piece:
+                raise OSError(errno.EIO, f"the key log has {size} bytes, of which {len(data)} could be read")
+            data += piece
+        return bytes(data)
 
     def refresh(self) -> None:
         """At every start, before the log is believed: written anew and synced. Raises OSError; the old one stands then.

@@ -49,7 +49,7 @@ def test_nothing_is_wrong() -> None:
     [
         (answers({"usable": False, "cause": "the peer is silent"}), ("link-down", "paris"), True, "the peer is silent"),
         (answers({"usable": False, "state": "hello"}), ("link-down", "paris"), True, "state hello"),
-        (answers({"usable": False, "state": "quarantine"}), ("link-quarantined", "paris"), True, "contradict"),
+        (answers({"usable": False, "state": "quarantine"}), ("link-quarantined", "paris"), True, "cannot be trusted"),
         (answers({"no_room": "Read-only file system"}), ("store-full", "paris"), False, "Read-only file system"),
         (answers({"store_state": "low"}), ("store-low", "paris"), False, "run out"),
         (answers(None, {"alarms": ["qber"], "qber": 0.153}), ("device-qber", "p1"), True, "15.3% of the bits"),

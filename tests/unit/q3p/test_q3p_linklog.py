@@ -17,6 +17,8 @@ from appliance.q3p import checkpoint
 from appliance.q3p.linklog import LinkLog
 from appliance.q3p.logstate import LogState
 from appliance.q3p.records import (
+    MAX_CHUNKS_IN_RECORD,
+    MAX_FRAME_BYTES,
     BlockEntry,
     BlockName,
     Close,
@@ -118,6 +120,39 @@ def test_torn_at_every_byte() -> None:
         for record in LEGAL[kept:]:
             found.append(encode(record))
         assert torn.data == whole
+
+
+def test_damage_before_the_tail_is_no_torn_tail() -> None:
+    """Cutting there would forget records, durably, that key was spent by. The file is left for people to look at."""
+    file = File()
+    log = filled(file)
+    starts = [0]
+    for chunk in range(4, 40):
+        starts.append(len(file.data))
+        log.append(encode(store(chunk)))
+    whole = file.data
+    for place in range(starts[1], len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        file = File(bytes(damaged))
+        if max(start for start in starts if start <= place) < len(whole) - MAX_FRAME_BYTES:
+            with pytest.raises(RecordError, match="damaged"):
+                LinkLog(file)
+            assert file.data == damaged
+        else:
+            assert 0 < LinkLog(file).torn_bytes <= MAX_FRAME_BYTES
+
+
+def test_the_largest_torn_record_is_cut() -> None:
+    file = File()
+    log = filled(file)
+    for chunk in range(4, 4 + MAX_CHUNKS_IN_RECORD):
+        log.append(encode(store(chunk)))
+    before = file.data
+    log.append(encode(Void(tuple(range(4, 4 + MAX_CHUNKS_IN_RECORD)))))
+    torn = File(file.data[:-1] + bytes([file.data[-1] ^ 1]))
+    assert LinkLog(torn).torn_bytes == len(file.data) - len(before) > 1200
+    assert torn.data == before
 
 
 ILLEGAL: dict[str, list[Record]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +22,8 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made.close()
 
 
-def write_record(bench: Bench) -> None:
-    bench.unit.machine.log.append(encode(Store(0, (BlockEntry(BlockName(0, 1), 4096),))))
+def write_record(bench: Bench, chunk: int = 0) -> None:
+    bench.unit.machine.log.append(encode(Store(chunk, (BlockEntry(BlockName(0, chunk), 4096),))))
 
 
 def full_disk(*_: object) -> None:
@@ -66,6 +67,35 @@ def test_a_disk_that_is_full_at_the_start_stops_the_link_until_there_is_room(
     assert second.unit.machine.mode is Mode.INIT
     assert second.unit.machine.log.length == 1
     second.close()
+
+
+def test_a_damaged_log_stops_the_link_and_stays_as_it_is_until_it_is_discarded(tmp_path: Path) -> None:
+    first = Bench(tmp_path)
+    for chunk in range(40):
+        write_record(first, chunk)
+    path = first.unit.store.directory / "log"
+    first.close()
+    damaged = bytearray(path.read_bytes())
+    damaged[100] ^= 1
+    path.write_bytes(damaged)
+    second = Bench(tmp_path)
+    assert second.unit.machine.mode is Mode.QUARANTINE
+    assert "damaged" in second.unit.cause()
+    assert path.read_bytes() == damaged
+    second.unit.discard()
+    assert second.unit.machine.mode is Mode.INIT
+    second.close()
+
+
+def test_a_log_that_is_read_in_part_is_a_failed_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_record(bench)
+    whole, store = os.pread, bench.unit.store
+    data = store.read()
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: whole(fd, min(size, 10), at))
+    assert store.read() == data  # in pieces
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: b"")
+    with pytest.raises(OSError, match="of which 0 could be read"):
+        store.read()
 
 
 def test_an_empty_log_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
