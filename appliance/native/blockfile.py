@@ -13,7 +13,8 @@ def write(directory_fd: int, name: str, pointer: Any, length_bytes: int) -> None
 
 
 def accept(directory_fd: int, name: str, source_fd: int, length_bytes: int) -> None:
-    """As write, with bytes from another process's memory file. EBADMSG where that was wiped, in whole or in part."""
+    """As write, with bytes from another process's memory file. EBADMSG where that was wiped, in whole or in part;
+    FileExistsError only for the same bytes, ENOTUNIQ for others of that name."""
     check(lib.qbb_block_accept(directory_fd, name.encode(), source_fd, length_bytes), f"block {name}")
 
 

@@ -39,10 +39,11 @@ Terms
 -----
 
 The master is the end with the lower node address, always.  Key comes as device blocks; a block becomes a *chunk* by a
-STORE record, without being copied, and is *held* while its block file is there.  An *epoch chunk* serves EPOCH records
-only and is divided into *slots*; a slot has two halves, one for each direction, and a half is one H and a few
-*starter* words.  A *session* is sid = (n, c), the initiator's nonce and the responder's challenge.  An end is in one
-of the modes INIT, SYNC, UP, QUARANTINE.  n, c, sid and all counters and windows are volatile.
+STORE record, without being copied, and is *held* while its block file is there, with the bytes that were compared.  An
+*epoch chunk* serves EPOCH records only and is divided into *slots*; a slot has two halves, one for each direction, and
+a half is one H and a few *starter* words.  A *session* is sid = (n, c), the initiator's nonce and the responder's
+challenge.  An end is in one of the modes INIT, SYNC, UP, QUARANTINE.  n, c, sid and all counters and windows are
+volatile.
 
 The records: STORE(chunk), OPEN(chunk, direction), CLOSE(chunk), EPOCH(chunk, slot, sid), VOID(chunks).  Records are
 numbered and only ever appended and resent; none is changed or withdrawn, even if nobody acknowledged it.  The master
@@ -71,6 +72,13 @@ The rules
    live chunks (stored, open or epoch) it does not hold, only after it dropped the old session; it looks again for every
    ACK, after the append that the ACK is for.  The end with the shorter log appends, makes durable, then acknowledges.
    An append that brings CLOSE or VOID wipes.  If neither log is a prefix of the other, both ends quarantine.
+
+    A block is known to both logs by its name alone, and devices that count anew, or a disk that went back, may bring
+    another one under a name.  So an end takes none whose name its log has, or that it gave up in this session; one that
+    comes outside UP is *unsettled*, durably, until a session is up, when the logs are equal.  A STORE that arrives in
+    SYNC does not make a chunk held, and the file is destroyed, if the block is unsettled, if the end is the master, or
+    if an EPOCH came before it: then this disk does not remember the session in which the blocks were compared.  (The
+    link secret's blocks are bound to their names by the secret.)
 
 7. The master in SYNC, the logs equal and the whole log acknowledged in this session: if any chunk is open, or is
    reported not held by either end, write one VOID for all of them and wait for its ACK.  Epoch chunks are voided if not
@@ -193,8 +201,8 @@ What is not modelled, and why
 
 - Fingerprints as numbers.  OFFER and STORE are modelled, equality of blocks is taken as decided.  An OFFER repeated in
   another session shows the fingerprint of the same block under other words, which tells nothing.
-- A block delivered a second time by its device.  A name in the log is never stored again, nor one up to the highest
-  that a checkpoint's log had stored (rule 17).
+- Other bytes under a block's name, and a block delivered a second time; the simulator does both.  A name in the log is
+  never stored again, nor one up to the highest that a checkpoint's log had stored (rule 17).
 - Compaction; the simulator does it.  A log above the base behaves as the whole log.  Below it rule 17 quarantines,
   which is safe by definition.  That wiping comes before forgetting is what keeps a rolled-back file from living on:
   the end that comes back either still has the CLOSE in its own log, or gets it from its peer, or is below the base.

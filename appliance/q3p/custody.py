@@ -62,13 +62,15 @@ class Custody:
         self._log, self._store, self._engine = log, store, engine
         self._random, self._report, self._write = random, report, write
         self._held = store.blocks()
+        self._unsettled = store.unsettled()
         self._arrived_ns: dict[BlockName, int] = {}
         self._pickup = {name for name in self._held if name not in log.state.stored}
         self._unheld = {chunk.number for chunk in log.state.live() if not self.holds(chunk.number)}
         self._intake = Intake(store)
         self._times_offered: dict[BlockName, int] = {}
         self._peer_pickup: frozenset[BlockName] = frozenset()
-        self._up = False
+        self.in_session = False
+        self._went_back = False  # the peer's log tells of sessions that this end has no records of
         self._forget_session()
 
     def _forget_session(self) -> None:
@@ -77,6 +79,7 @@ class Custody:
         self._stashed: list[tuple[Control, Fingerprints | None]] = []
         self._early: dict[int, bytes] = {}
         self._offered_ns: dict[BlockName, int] = {}
+        self._given_up: set[BlockName] = set()  # in this session, before they were stored
         self._to_feed: list[tuple[int, Chunk]] = []  # master's out chunks, until the OPEN is acknowledged
         self._peer_length = self._sent_length = 0
         self._peer_settled = self._peer_spent = 0
@@ -95,16 +98,17 @@ class Custody:
         """At a start: destroy what the log says is ended."""
         live = {entry.name for chunk in self._log.state.live() for entry in chunk.entries}
         stored, is_past = self._log.state.stored, self._log.state.is_past
-        for name in [name for name in self._held if (name in stored and name not in live) or is_past(name)]:
+        unused = self._unsettled | (self._held.keys() - live)
+        for name in [name for name in self._held if (name in stored and name in unused) or is_past(name)]:
             self._destroy(name)
         for chunk in list(self._log.state.chunks.values()):
             if chunk.state not in LIVE:
                 self._log.state.forget_ended(chunk.number)
 
     def holds(self, number: int) -> bool:
-        """Are the chunk's bytes here, every block in its full length?"""
-        chunk = self._log.state.chunks[number]
-        return all(self._held.get(entry.name) == entry.length_bytes for entry in chunk.entries)
+        """Are the chunk's bytes here, every block in its full length, and are they those that were compared?"""
+        entries = self._log.state.chunks[number].entries
+        return all(self._held.get(e.name) == e.length_bytes and e.name not in self._unsettled for e in entries)
 
     def lacks(self, number: int) -> bool:
         """Is a chunk that is needed now not here (any more)? Then the peer will be told."""
@@ -148,25 +152,52 @@ class Custody:
     def _destroy(self, name: BlockName) -> None:
         self._store.destroy(name)
         self._held.pop(name, None)
-        self._pickup.discard(name)
+        self._unsettled.discard(name)
         self._arrived_ns.pop(name, None)
         self._offered_ns.pop(name, None)
         self._times_offered.pop(name, None)
+        self._intake.withdrawn(name)
+        if name in self._pickup:
+            self._pickup.remove(name)
+            self._given_up.add(name)
+
+    def name_is_used(self, name: BlockName) -> bool:
+        """Was a block of this name here that is gone? Another may not come: the peer may still count on the first, of
+        which a STORE may be on its way."""
+        if self._log.state.is_past(name) or name in self._given_up:
+            return True
+        return name in self._log.state.stored and name not in self._held
+
+    def _may_differ(self, name: BlockName) -> bool:
+        """Is our block of this name perhaps another than the one that the STORE at hand means?
+
+        In session it is that block: it was compared here, or offered from here and not exchanged since. A STORE that
+        comes in SYNC means it too, if it is of the last session that this end was in. A master that gets one, and a
+        slave that got an EPOCH before it, was rolled back to before that session. An unsettled block is younger."""
+        if self.in_session or name.device == BOOTSTRAP_DEVICE:
+            return False
+        return self.settings.master or self._went_back or name in self._unsettled
 
     def block_arrived(self, now_ns: int, entry: BlockEntry) -> None:
-        """A block is durable here. One that the log has already ended is destroyed again."""
+        """A block is durable here, unsettled unless in session. One whose name was used is destroyed again; one that
+        is here already tells nothing new."""
         name = entry.name
+        if name in self._held:
+            return
+        if self.name_is_used(name):
+            self._destroy(name)
+            return
         self._held[name] = entry.length_bytes
-        if self._log.state.is_past(name):
-            self._destroy(name)
-        elif name not in self._log.state.stored:
-            self._pickup.add(name)
-            self._arrived_ns[name] = now_ns
-            self._intake.arrived(now_ns, entry)
-        elif any(e.name == name for chunk in self._log.state.live() for e in chunk.entries):
-            self._unheld = {number for number in self._unheld if not self.holds(number)}
-        else:
-            self._destroy(name)
+        self._pickup.add(name)
+        self._arrived_ns[name] = now_ns
+        if not self.in_session:
+            self._unsettled.add(name)
+        self._intake.arrived(now_ns, entry)
+
+    def _settle(self) -> None:
+        """The logs are equal: blocks that came before can be none that a record of the peer's means."""
+        self._store.settle(self._unsettled)
+        self._unsettled.clear()
 
     # --- records taking effect ---------------------------------------------------------------------------------------
 
@@ -178,19 +209,22 @@ class Custody:
                 for entry in record.entries:
                     self._pickup.discard(entry.name)
                     self._offered_ns.pop(entry.name, None)
+                    if self._may_differ(entry.name):
+                        self._destroy(entry.name)
                 self._stored_at[record.chunk] = self._log.length
                 if not self.holds(record.chunk):
                     self._unheld.add(record.chunk)
             case Open():
                 self._opened(record)
             case Epoch():
+                self._went_back = True  # if a STORE comes before a session is up
                 self._wipe_ended([chunk.number for chunk in state.chunks.values() if chunk.state is ChunkState.SPENT])
             case Close() | Void():
                 self._wipe_ended(list(record.chunks))
         self._report_due = True
 
     def _opened(self, record: Open) -> None:
-        if not self._up:
+        if not self.in_session:
             return
         chunk = self._log.state.chunks[record.chunk]
         out = (record.direction is Direction.MASTER_TO_SLAVE) == self.settings.master
@@ -204,7 +238,7 @@ class Custody:
     def _wipe_ended(self, numbers: list[int]) -> None:
         for number in numbers:
             chunk = self._log.state.chunks[number]
-            if self._up and chunk.direction is not None:
+            if self.in_session and chunk.direction is not None:
                 out = (chunk.direction is Direction.MASTER_TO_SLAVE) == self.settings.master
                 self._streams[out].close(number, self._engine)
             for entry in chunk.entries:
@@ -219,12 +253,13 @@ class Custody:
         for _, fingerprints in self._stashed:
             if fingerprints is not None:
                 fingerprints.release()
-        self._up = False
+        self.in_session = False
         self._forget_session()
 
     def session_up(self, now_ns: int) -> None:
         """CONFIRM came: both logs are equal as of now."""
-        self._up = True
+        self._settle()
+        self.in_session, self._went_back = True, False
         self._peer_length = self._sent_length = self._log.length
         self._told = (self._log.length, 0, 0)
         self._report_due = False
@@ -280,10 +315,15 @@ class Custody:
         self._peer_missing.update(message.missing)
 
     def _refused(self, message: Refuse) -> None:
+        """A block that was stored nevertheless is given up with its chunk, unless that is open: then it was equal."""
+        common = {e.name: number for number, chunk in self._log.state.common.items() for e in chunk.entries}
         for entry in message.entries:
-            if entry.name in self._pickup:
+            if entry.name in self._pickup or (entry.name in common and entry.name in self._held):
                 self._destroy(entry.name)
                 self._report("store-mismatch", block=str(entry.name))
+            if entry.name in common:
+                self._unheld.add(common[entry.name])
+                self._report_due = True
 
     # --- while up ----------------------------------------------------------------------------------------------------
 
@@ -326,15 +366,19 @@ class Custody:
     def _settle_and_store(self, now_ns: int, progress: Progress) -> None:
         self._void_missing()
         self._close_settled(progress)
+        self._refuse()  # before blocks are stored, which may be equal to one offer and not to another
         for entries in self._intake.take_ready(now_ns, self.settings.chunk_bytes):
             self._write(Store(self._log.state.next_chunk, entries))
+
+    def _refuse(self) -> None:
         refused = self._intake.take_refused()
-        if refused:
-            self._engine.submit(PRIORITY_CONTROL, pack_control(Refuse(refused)))
-            for entry in refused:
-                if entry.name in self._pickup:
-                    self._destroy(entry.name)
-                    self._report("store-mismatch", block=str(entry.name))
+        if not refused:
+            return
+        self._engine.submit(PRIORITY_CONTROL, pack_control(Refuse(refused)))
+        for entry in refused:
+            if entry.name in self._pickup:
+                self._destroy(entry.name)
+                self._report("store-mismatch", block=str(entry.name))
 
     def _void_missing(self) -> None:
         lost = [number for number in sorted(self._peer_missing) if number in self._log.state.common]
@@ -461,7 +505,7 @@ class Custody:
     def available_bytes(self) -> int:
         """Key that this end's out direction may count on."""
         unspent = 0
-        if self._up and self._progress is not None:
+        if self.in_session and self._progress is not None:
             unspent = 8 * (self._progress.out_loaded - self._progress.out_spent)
         state = self._log.state
         spared = next(iter(state.common.values())).length_bytes if state.common and self._spared_chunks() else 0
@@ -469,7 +513,7 @@ class Custody:
 
     def update_reserves(self) -> None:
         self.reserves.update(self.available_bytes())
-        if self._up:
+        if self.in_session:
             self._engine.allow(self.reserves.allowed_priority)
 
     def status(self) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class LinkMachine:
         self._stop(Mode.FAILED, cause)
 
     def block_arrived(self, now_ns: int, entry: BlockEntry) -> None:
-        """A device block is durable in the store."""
+        """A device block is durable in the store: unsettled, unless custody is in session."""
         self._guard(now_ns, lambda: self.custody.block_arrived(self._now_ns, entry))
 
     def alarm(self, now_ns: int, device: str, cause: str | None) -> None:

@@ -70,6 +70,10 @@ class Intake:
                 self._compare(now_ns, pending, entry)
         self._drop_finished()
 
+    def withdrawn(self, name: BlockName) -> None:
+        """Our block is gone: what it was equal to says nothing of the next one under its name."""
+        self._ready.pop(name, None)
+
     def _compare(self, now_ns: int, pending: _Pending, entry: BlockEntry) -> None:
         index, length = pending.waiting.pop(entry.name)
         equal = entry.length_bytes == length and pending.fingerprints.matches(index, pending.offer.hash_key, entry)

@@ -6,7 +6,7 @@ appends durably, then sends, in this order, and a crash between any two calls is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,10 +14,17 @@ from appliance.q3p.records import BlockEntry, BlockName
 
 
 class BlockStore(Protocol):
-    """Durable device blocks of one link. Methods raise OSError."""
+    """Durable device blocks of one link. Methods raise OSError.
+
+    A block that comes while the link has no session is kept apart, as unsettled, until one is up."""
 
     def blocks(self) -> dict[BlockName, int]:
-        """Held blocks and their lengths in bytes."""
+        """Held blocks and their lengths in bytes, unsettled ones too."""
+
+    def unsettled(self) -> set[BlockName]: ...
+
+    def settle(self, names: Collection[BlockName]) -> None:
+        """From now on these are like the others. Durable when it returns."""
 
     def destroy(self, name: BlockName) -> None:
         """Wipe and remove; a missing block is no error."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from appliance.native import blockfile
@@ -22,6 +23,7 @@ from appliance.services.loadedsecrets import LoadedSecrets, secret_of
 
 BOOTSTRAP_BLOCKS = 4
 SUFFIX = ".key"
+UNSETTLED = ".new"  # instead: blocks that came while the link had no session
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -33,6 +35,7 @@ class LinkStore:
         blocks = directory / "blocks"
         blocks.mkdir(mode=0o700, exist_ok=True)
         self.directory = directory
+        self._unsettled: set[BlockName] = set()
         self.directory_fd = os.open(directory, DIRECTORY_FLAGS)
         self.blocks_fd = os.open(blocks, DIRECTORY_FLAGS)
         self._log_fd = os.open(
@@ -96,25 +99,53 @@ class LinkStore:
         """Held blocks; what a crash left half written (another suffix) is destroyed."""
         held: dict[BlockName, int] = {}
         for name in os.listdir(self.blocks_fd):  # noqa: PTH208 - by descriptor
+            suffix = UNSETTLED if name.endswith(UNSETTLED) else SUFFIX
             try:
-                block = BlockName.parse(name.removesuffix(SUFFIX))
-                if not name.endswith(SUFFIX):
+                block = BlockName.parse(name.removesuffix(suffix))
+                if not name.endswith(suffix):
                     raise ValueError(name)
             except ValueError:
                 blockfile.destroy(self.blocks_fd, name)
                 continue
+            if suffix == UNSETTLED:
+                self._unsettled.add(block)
             held[block] = os.stat(name, dir_fd=self.blocks_fd).st_size
         return held
 
-    def accept(self, entry: BlockEntry, source_fd: int) -> None:
-        """Durable when it returns; one that is there already is kept as it is."""
+    def unsettled(self) -> set[BlockName]:
+        """Of those that `blocks` found or `accept` took."""
+        return set(self._unsettled)
+
+    def settle(self, names: Collection[BlockName]) -> None:
+        for name in names:
+            os.rename(f"{name}{UNSETTLED}", file_name(name), src_dir_fd=self.blocks_fd, dst_dir_fd=self.blocks_fd)
+            self._unsettled.discard(name)
+        if names:
+            os.fsync(self.blocks_fd)
+
+    def accept(self, entry: BlockEntry, source_fd: int, settled: bool) -> bool:
+        """Durable when it returns; False when these very bytes were here already. ENOTUNIQ for others of that name."""
+        name = file_name(entry.name)
+        if entry.name in self._unsettled or not (settled or self._has(name)):
+            name = f"{entry.name}{UNSETTLED}"
         try:
-            blockfile.accept(self.blocks_fd, file_name(entry.name), source_fd, entry.length_bytes)
+            blockfile.accept(self.blocks_fd, name, source_fd, entry.length_bytes)
         except FileExistsError:
-            return
+            return False
+        if name.endswith(UNSETTLED):
+            self._unsettled.add(entry.name)
+        return True
+
+    def _has(self, file: str) -> bool:
+        try:
+            os.stat(file, dir_fd=self.blocks_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
 
     def destroy(self, name: BlockName) -> None:
-        blockfile.destroy(self.blocks_fd, file_name(name))
+        blockfile.destroy(self.blocks_fd, f"{name}{UNSETTLED}" if name in self._unsettled else file_name(name))
+        self._unsettled.discard(name)
 
     # --- the link secret ---------------------------------------------------------------------------------------------
 

@@ -248,14 +248,21 @@ class LinkUnit:
         if length_bytes <= 0 or length_bytes % 8 or length_bytes > largest:
             raise ValueError(f"{length_bytes} bytes: a multiple of 8 up to {largest} (buffer_bytes / 4) is right")
         entry = BlockEntry(BlockName(self._numbers[device], block_id), length_bytes)
+        custody = self.machine.custody
+        if custody.name_is_used(entry.name):
+            raise ValueError("its name was used before, for a block that is spent or was given up")
         try:
-            self.store.accept(entry, source_fd)
+            new = self.store.accept(entry, source_fd, settled=custody.in_session)
         except OSError as error:
             if error.errno == errno.EBADMSG:
                 raise ValueError("it holds zeros where key is due: its memory was wiped") from None
+            if error.errno == errno.ENOTUNIQ:
+                raise ValueError("its name stands for another block, which is here") from None
             self._no_room = error.strerror or str(error)
             raise
         self._no_room = ""
+        if not new:
+            return
         self._arrivals.append((self._loop.now(), length_bytes))
         self._run(lambda now: self.machine.block_arrived(now, entry))
 

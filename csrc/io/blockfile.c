@@ -111,20 +111,6 @@ static int wiped(const uint8_t *bytes, size_t length)
     return found;
 }
 
-int qbb_block_accept(int dir_fd, const char *name, int source_fd, size_t length)
-{
-    uint8_t *bytes = qbb_keymem_map(length);
-    if (bytes == NULL)
-        return -errno;
-    int error = fetch(bytes, source_fd, length);
-    if (error == 0 && wiped(bytes, length))
-        error = -EBADMSG;
-    if (error == 0)
-        error = qbb_block_write(dir_fd, name, bytes, length);
-    qbb_keymem_unmap(bytes, length, 0);
-    return error;
-}
-
 /* A block's file, or -errno; *size is its length. */
 static int open_block(int dir_fd, const char *name, uint64_t *size)
 {
@@ -141,6 +127,39 @@ static int open_block(int dir_fd, const char *name, uint64_t *size)
     }
     *size = (uint64_t)about.st_size;
     return fd;
+}
+
+/* -EEXIST when the block has these bytes, -ENOTUNIQ when it has others. */
+static int compare(int dir_fd, const char *name, const uint8_t *bytes, size_t length)
+{
+    uint64_t size = 0;
+    int fd = open_block(dir_fd, name, &size);
+    if (fd < 0)
+        return fd;
+    uint8_t *there = size == length ? qbb_keymem_map(length) : NULL;
+    int error = size != length ? -ENOTUNIQ : there == NULL ? -errno : read_all(fd, there, length, 0);
+    if (error == 0)
+        error = qbb_equal(there, bytes, length) ? -EEXIST : -ENOTUNIQ;
+    if (there != NULL)
+        qbb_keymem_unmap(there, length, 0);
+    close(fd);
+    return error;
+}
+
+int qbb_block_accept(int dir_fd, const char *name, int source_fd, size_t length)
+{
+    uint8_t *bytes = qbb_keymem_map(length);
+    if (bytes == NULL)
+        return -errno;
+    int error = fetch(bytes, source_fd, length);
+    if (error == 0 && wiped(bytes, length))
+        error = -EBADMSG;
+    if (error == 0)
+        error = qbb_block_write(dir_fd, name, bytes, length);
+    if (error == -EEXIST)
+        error = compare(dir_fd, name, bytes, length);
+    qbb_keymem_unmap(bytes, length, 0);
+    return error;
 }
 
 static int read_block(int dir_fd, const char *name, uint64_t offset, uint8_t *out, size_t length, int whole)

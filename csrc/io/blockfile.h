@@ -9,7 +9,8 @@
  * it returns 0 the block is durable under its name; at any failure nothing stands under it. -EEXIST when it is there. */
 int qbb_block_write(int dir_fd, const char *name, const uint8_t *bytes, size_t length);
 /* Takes `length` bytes that another process put in the memory file (memfd or memfd_secret) source_fd, as above. -EBADMSG
- * when they are, or hold, a run of zeros that no key has: memory that its owner wiped before or while it was read. */
+ * when they are, or hold, a run of zeros that no key has: memory that its owner wiped before or while it was read. -EEXIST
+ * when these very bytes are there under the name, -ENOTUNIQ when others are. */
 int qbb_block_accept(int dir_fd, const char *name, int source_fd, size_t length);
 /* Reads exactly `length` bytes into key memory; -EIO when the file is shorter or longer. */
 int qbb_block_read(int dir_fd, const char *name, uint8_t *out, size_t length);

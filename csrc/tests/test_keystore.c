@@ -164,6 +164,12 @@ static void accepting(int directory)
         CHECK(back[0] == 0x42 && back[BYTES - 1] == 0x42);
         CHECK_EQUAL(qbb_block_accept(directory, "a", fds[i], BYTES), -EEXIST);
         CHECK_EQUAL(secret[0], 0x42); /* the giver still has it */
+        CHECK_EQUAL(qbb_block_accept(directory, "a", fds[i], BYTES - 8), -ENOTUNIQ);
+        CHECK_EQUAL(pwrite(fds[1], "C", 1, 7), 1);
+        secret[7] = 'C';
+        CHECK_EQUAL(qbb_block_accept(directory, "a", fds[i], BYTES), -ENOTUNIQ);
+        secret[7] = 0x42;
+        CHECK_EQUAL(pwrite(fds[1], secret, 8, 0), 8);
         CHECK_EQUAL(qbb_block_destroy(directory, "a"), 0);
         CHECK_EQUAL(qbb_block_accept(directory, "a", fds[i], BYTES * 3), -EIO);
         CHECK_EQUAL(entries(directory), 0);

@@ -102,10 +102,23 @@ def longer(st: State) -> Log:
     return a if len(a) >= len(b) else b
 
 
+def both_hold(st: State) -> int:
+    """The chunks whose bytes both ends have, and will not take for those of another life (rule 6)."""
+    log, lost = longer(st), 0
+    for x in (MASTER, SLAVE):
+        e = st.end(x)
+        back = bool(e.back) or x == MASTER
+        for r in log.records[len(e.log) :]:
+            back = back or r.kind == "EPOCH"
+            if back and r.kind == "STORE":
+                lost |= 1 << r.chunk
+    return st.master.held & st.slave.held & ~lost
+
+
 def slot_left(rules: Rules, st: State) -> bool:
     """Whether an epoch chunk that both hold has a slot that nothing named."""
     log = longer(st)
-    both = st.master.held & st.slave.held & log.live
+    both = both_hold(st) & log.live
     every = (1 << rules.config.shape.slots) - 1
     return any(both >> c & 1 and named != every for c, named in log.slots.items())
 
@@ -115,7 +128,7 @@ def may_come_up(rules: Rules, st: State) -> bool:
     a, b = st.master, st.slave
     if QUARANTINE in (a.mode, b.mode):
         return False
-    return slot_left(rules, st) or bool(a.held & b.held & longer(st).stored)
+    return slot_left(rules, st) or bool(both_hold(st) & longer(st).stored)
 
 
 def can_talk(rules: Rules, st: State) -> bool:
@@ -135,7 +148,7 @@ def may_talk(rules: Rules, st: State) -> bool:
     if not may_come_up(rules, st):
         return False
     a, b = st.master, st.slave
-    log, both, up = longer(st), a.held & b.held, is_up(st)
+    log, both, up = longer(st), both_hold(st), is_up(st)
     fresh = both & ~log.named  # still in the pickup stores
     if up and b.offer:
         fresh &= a.offer

@@ -138,7 +138,7 @@ class Rules:
         st = self.leave(st, x)
         keeps = self.flaw("challenge_kept") or (self.flaw("initiators_challenge_kept") and sid[0] == e.n)
         c = e.c if keeps else fresh_nonce(x)
-        e = End(e.log, e.held, e.rolled, e.pending, e.mark, mode=SYNC, sid=sid, c=c)
+        e = End(e.log, e.held, e.rolled, e.pending, e.mark, mode=SYNC, sid=sid, c=c, back=e.back)
         if self.flaw("missing_read_at_entry"):
             e = e._replace(known=self.not_held(e))
         return self.log_state(st.with_end(x, e), x)
@@ -172,6 +172,9 @@ class Rules:
             check_wipe(st, x, e.held & e.log.dead)
             e = e._replace(held=e.held & ~e.log.dead)
             st = st.with_end(x, e)
+        if e.mode == SYNC:
+            e = self.of_another_life(x, e, record)
+            st = st.with_end(x, e)
         if record.kind in ("OPEN", "EPOCH") and e.mode in (SYNC, UP) and self.not_held(e) >> record.chunk & 1:
             mine = (record.kind == "OPEN" and e.mode == UP) or self.epoch(e) is record
             if mine and not self.flaw("serves_without_file"):
@@ -184,6 +187,14 @@ class Rules:
         if e.mode == UP and x == MASTER:
             return self.spend(st, x, Content("RECORD", len(e.log) - 1, record))
         return self.acknowledge(st) if e.mode == UP else st
+
+    def of_another_life(self, x: int, e: End, record: Record) -> End:
+        """Rule 6: an end that was rolled back does not take its file of that name for the block that was compared."""
+        if record.kind == "EPOCH":
+            return e._replace(back=1)
+        if record.kind == "STORE" and (x == MASTER or e.back):
+            return e._replace(held=e.held & ~(1 << record.chunk))
+        return e
 
     def acknowledge(self, st: State) -> State:
         """The slave's acknowledgement in UP, when it owes one and has a word for it."""
@@ -344,7 +355,7 @@ class Rules:
             if e.position == 0:
                 return None
             acked = len(e.log) if x == SLAVE else e.acked
-            return st.with_end(x, e._replace(mode=UP, acked=acked, known=e.received))
+            return st.with_end(x, e._replace(mode=UP, back=0, acked=acked, known=e.received))
         if content.kind == "RECORD":
             if content.number > len(e.log):
                 return None  # not accepted before its predecessors

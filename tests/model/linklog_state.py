@@ -260,6 +260,7 @@ class End(NamedTuple):
     received: int = 0  # positions of the peer's stream that I received or was told to skip
     known: int = 0  # master: positions that the slave said it received; slave: what it said last
     offer: int = 0  # slave: 1 when it has offered; master: the blocks offered
+    back: int = 0  # 1: an EPOCH came in SYNC, and no session is up since
 
     @property
     def durable(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from random import Random
 
@@ -21,6 +21,7 @@ class Snapshot:
 
     log: bytes
     blocks: dict[BlockName, bytes]
+    new: frozenset[BlockName]
 
 
 @dataclass
@@ -31,16 +32,17 @@ class Disk:
     random: Random
     log: bytes = b""
     files: dict[BlockName, bytes] = field(default_factory=dict)
+    new: set[BlockName] = field(default_factory=set)  # of the files: unsettled
     fail: int | None = None
     full: bool = False
     effect: Callable[[], None] = lambda: None  # set by the end that mounts the disk
     appended: Callable[[bytes], None] = lambda data: None
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(self.log, dict(self.files))
+        return Snapshot(self.log, dict(self.files), frozenset(self.new))
 
     def restore(self, snapshot: Snapshot) -> None:
-        self.log, self.files = snapshot.log, dict(snapshot.blocks)
+        self.log, self.files, self.new = snapshot.log, dict(snapshot.blocks), set(snapshot.new)
 
     # --- LogFile ---
 
@@ -87,13 +89,26 @@ class Disk:
     def destroy(self, name: BlockName) -> None:
         self.effect()
         self.files.pop(name, None)
+        self.new.discard(name)
 
-    def write_block(self, entry: BlockEntry, data: bytes) -> None:
-        """Atomic: a block stands under its name whole or not at all."""
+    def unsettled(self) -> set[BlockName]:
+        return set(self.new)
+
+    def settle(self, names: Collection[BlockName]) -> None:
+        for name in sorted(names):
+            self.effect()
+            self.new.remove(name)
+
+    def write_block(self, entry: BlockEntry, data: bytes, settled: bool) -> bool:
+        """Atomic: a block stands under its name whole or not at all. False when another one does already."""
         self._check_failure(b"")
         self.effect()
-        self.files.setdefault(entry.name, data)
+        if self.files.setdefault(entry.name, data) is not data:
+            return self.files[entry.name] == data
+        if not settled:
+            self.new.add(entry.name)
         self.effect()
+        return True
 
 
 def log_span(log: bytes) -> tuple[int, int]:

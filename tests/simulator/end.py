@@ -132,6 +132,13 @@ class SimulatedEnd:
         fingerprints = OpenedFingerprints(secret, self.disk, self.engine.fingerprint) if secret else None
         machine.receive_control(self.now_ns, clear, fingerprints)
 
+    def take_block(self, machine: LinkMachine, entry: BlockEntry, data: bytes) -> None:
+        """A device's block, as the data plane takes it (services/linkunit.py). Raises OSError."""
+        if machine.custody.name_is_used(entry.name):
+            self.trace(self.name, "block-refused", {"block": entry.name})
+        elif self.disk.write_block(entry, data, machine.custody.in_session):
+            machine.block_arrived(self.now_ns, entry)
+
     def pump(self) -> None:
         """Send everything that may leave now. Sealing is a thread's work, which may come late: meanwhile more is
         queued, and the machine goes on."""

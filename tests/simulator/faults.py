@@ -40,6 +40,9 @@ class Faults:
     disk_full: float = 0.005  # all writes fail for a while
     mismatch: float = 0.02  # the ends' bytes differ
     lost_block: float = 0.02  # one end never gets it
+    again: float = 0.02  # an end gets it a second time
+    # for each rollback: the devices count anew, so that other blocks come under names that were used
+    recount: float = 0.5
     # no faults, but what makes more of them
     long_keys: float = 0.2  # of session keys: they use chunks up
     keep_records: int = KEEP_RECORDS  # the log is compacted to so many
@@ -47,7 +50,7 @@ class Faults:
 
 CALM = Faults(
     loss=0, duplication=0, reordering=0, corruption=0, replay=0, effects_between_crashes=0, rollback=0, cut=0,
-    late_sealing=0, withhold=0, disk_failure=0, disk_full=0, mismatch=0, lost_block=0,
+    late_sealing=0, withhold=0, disk_failure=0, disk_full=0, mismatch=0, lost_block=0, again=0, recount=0,
 )  # fmt: skip
 
 # Seeds take these in turn: short lives full of faults; longer ones in which chunks are opened, spent and closed; a

@@ -305,13 +305,9 @@ class Network:
             data = self.random.randbytes(BLOCK_BYTES)
             entry = BlockEntry(BlockName(0, next(self.next_block)), BLOCK_BYTES)
             self.oracle.block_made(entry.name, data)
-            for end, disk in zip(wire.ends, wire.disks, strict=True):
-                self._act(end, lambda machine, disk=disk: self._accept(machine, disk, entry, data))  # type: ignore[misc]
+            for end in wire.ends:
+                self._act(end, lambda machine, end=end: end.take_block(machine, entry, data))  # type: ignore[misc]
         self.at(100 * MS if low and alive else 400 * MS, lambda: self._device(wire))
-
-    def _accept(self, machine: LinkMachine, disk: Disk, entry: BlockEntry, data: bytes) -> None:
-        disk.write_block(entry, data)
-        machine.block_arrived(self.now_ns, entry)
 
     def _weather_changes(self) -> None:
         if self.calm:

@@ -269,6 +269,8 @@ class World:
         self.rolled_back = index
         self.figures.rollbacks += 1
         self._trace("MS"[index], "rollback", {"log": len(self.disks[index].log)})
+        if self.random.random() < self.faults.recount:
+            self.next_block -= self.random.randrange(min(self.next_block, MOST_BLOCKS) + 1)
         if self.random.random() < 0.5:
             self.channel.withhold(self.random.randrange(2), self.random.randrange(4 * SECOND))
 
@@ -327,11 +329,12 @@ class World:
 
             def accept(machine: LinkMachine) -> None:
                 try:
-                    disk.write_block(entry, data)
+                    end.take_block(machine, entry, data)
                 except OSError:
                     self.at(300 * MS, arrive)
                     return
-                machine.block_arrived(self.now_ns, entry)
+                if self.random.random() < self.faults.again:
+                    self.at(self.random.randrange(5 * SECOND), arrive)
 
             self._run(index, accept)
 
@@ -399,6 +402,9 @@ class World:
                 chunks.append(log.state.chunks[log.state.epoch_chunk])
             if not any(entry.name == name for chunk in chunks for entry in chunk.entries):
                 raise KeyMisuse(f"key of block {name} is used, and {end.name} has no durable record of it")
+        held = [disk.files[name] for disk in self.disks if name in disk.files]
+        if held[1:] and held[0] != held[1]:
+            raise KeyMisuse(f"the ends hold different bytes under block {name}, which is used")
 
     def _count_record(self, frame: bytes) -> None:
         self.figures.records[RECORD_NAMES[frame[2]]] += 1

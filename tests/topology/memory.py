@@ -97,7 +97,7 @@ def search_open_files(pid: int, needles: Needles) -> list[Finding]:
     for link in Path(f"/proc/{pid}/fd").iterdir():
         try:
             target = str(link.readlink())
-            if not stat.S_ISREG(link.stat().st_mode) or KEY_MEMORY.search(target) or target.endswith(".key"):
+            if not stat.S_ISREG(link.stat().st_mode) or KEY_MEMORY.search(target) or target.endswith((".key", ".new")):
                 continue
             findings += [Finding(what, target) for what in within(link.read_bytes(), needles)]
         except OSError:

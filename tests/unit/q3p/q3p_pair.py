@@ -107,8 +107,8 @@ class Pair:
 
     def bring(self, index: int, entry: BlockEntry, data: bytes) -> None:
         self.oracle.block_made(entry.name, data)
-        self.disks[index].write_block(entry, data)
-        self.ends[index].run(self.now_ns, lambda machine: machine.block_arrived(self.now_ns, entry))
+        end = self.ends[index]
+        end.run(self.now_ns, lambda machine: end.take_block(machine, entry, data))
 
     def boot(self, *indexes: int) -> None:
         for index in indexes or (MASTER, SLAVE):

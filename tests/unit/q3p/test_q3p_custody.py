@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from q3p_pair import MASTER, SLAVE, started
+import pytest
+from q3p_pair import MASTER, SLAVE, Pair, started
 
+from appliance.q3p.messages import Offer, Refuse, pack_control
 from appliance.q3p.offers import MAX_PENDING_OFFERS
-from appliance.q3p.records import BlockEntry, BlockName, Close, Open, Store
+from appliance.q3p.records import BlockEntry, BlockName, Close, Open, Store, Void
 from tests.simulator.world import BLOCK_BYTES
 
 
@@ -67,7 +69,8 @@ def test_a_block_that_comes_again_after_its_end_is_destroyed() -> None:
     pair.spend(lambda: not any(entry.name in disk.files for disk in pair.disks))
     for index in (MASTER, SLAVE):
         assert entry.name not in pair.disks[index].files
-        pair.disks[index].write_block(entry, data)
+        assert pair.machine(index).custody.name_is_used(entry.name)
+        pair.disks[index].write_block(entry, data, settled=True)
         pair.ends[index].run(pair.now_ns, lambda machine: machine.block_arrived(pair.now_ns, entry))
         assert entry.name not in pair.disks[index].files
     pair.run(10)
@@ -101,3 +104,143 @@ def test_offers_that_wait_for_blocks_are_bounded() -> None:
             pair.arrive(MASTER, SLAVE)
     assert len(pair.machine(MASTER).custody._intake._pending) <= MAX_PENDING_OFFERS
     assert pair.usable
+
+
+def void_chunks(pair: Pair) -> set[int]:
+    return {chunk for record in pair.records(SLAVE) if isinstance(record, Void) for chunk in record.chunks}
+
+
+def chunk_of(pair: Pair, index: int, name: BlockName) -> int:
+    found = [r.chunk for r in pair.records(index) if isinstance(r, Store) and name in [e.name for e in r.entries]]
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.mark.parametrize("index", [MASTER, SLAVE])
+@pytest.mark.parametrize("restarts", [1, 2])
+@pytest.mark.parametrize("within_a_session", [False, True])
+def test_another_block_under_the_name_of_a_stored_one_is_not_taken_for_it(
+    index: int, restarts: int, within_a_session: bool
+) -> None:
+    """One end's disk goes back to before a block that is common key, and its device counts anew."""
+    pair = started()
+    snapshot = pair.disks[index].snapshot()
+    if not within_a_session:
+        pair.boot()
+        pair.until(lambda: pair.usable)
+    entry = pair.arrive(MASTER, SLAVE)
+    pair.until(lambda: stored(pair, entry))
+    pair.run(3)
+    chunk = chunk_of(pair, MASTER, entry.name)
+    pair.disks[index].restore(snapshot)
+    pair.boot(index)
+    pair.wire.clear()
+    pair.bring(index, entry, pair.random.randbytes(BLOCK_BYTES))  # before the hello is through
+    for _ in range(restarts - 1):
+        pair.boot(index)
+    pair.until(lambda: pair.usable)
+    pair.run(3)
+    assert chunk in void_chunks(pair)
+    assert all(entry.name not in disk.files for disk in pair.disks)
+
+
+@pytest.mark.parametrize("index", [MASTER, SLAVE])
+def test_a_block_of_an_older_life_is_not_taken_for_the_stored_one(index: int) -> None:
+    """The disk goes back to where another block stood under the name, which was refused since."""
+    pair = started()
+    entry = pair.arrive(SLAVE, MASTER, equal=False)
+    snapshot = pair.disks[index].snapshot()
+    pair.until(lambda: all(entry.name not in disk.files for disk in pair.disks))
+    pair.boot()
+    pair.until(lambda: pair.usable)
+    data = pair.random.randbytes(BLOCK_BYTES)
+    for end in (MASTER, SLAVE):
+        pair.bring(end, entry, data)
+    pair.until(lambda: stored(pair, entry))
+    pair.run(3)
+    chunk = chunk_of(pair, MASTER, entry.name)
+    pair.disks[index].restore(snapshot)
+    pair.boot(index)
+    pair.until(lambda: pair.usable)
+    pair.run(3)
+    assert chunk in void_chunks(pair)
+
+
+def test_a_block_that_was_offered_and_is_gone_has_no_successor_in_the_session() -> None:
+    """The master's device keeps the block back; the slave's expires, and its device counts anew."""
+    pair = started()
+    entry = pair.arrive(SLAVE)
+    data = pair.disks[SLAVE].files[entry.name]
+    pair.run(700)
+    assert ("S", "block-expired") in pair.events
+    pair.bring(SLAVE, entry, pair.random.randbytes(BLOCK_BYTES))
+    pair.run(5)
+    assert entry.name not in pair.disks[SLAVE].files
+    pair.bring(MASTER, entry, data)  # what the first offer was for
+    pair.until(lambda: stored(pair, entry))
+    chunk = chunk_of(pair, MASTER, entry.name)
+    pair.until(lambda: chunk in void_chunks(pair))
+    assert pair.usable and not pair.machine(MASTER).log.state.chunks.get(chunk)
+
+
+def test_a_refusal_after_the_store_gives_the_chunk_up() -> None:
+    """STORE goes before REFUSE in the queue, whichever was written first."""
+    pair = started()
+    entry = pair.arrive(MASTER, SLAVE)
+    pair.until(lambda: stored(pair, entry))
+    pair.run(3)
+    chunk = chunk_of(pair, MASTER, entry.name)
+    pair.machine(SLAVE).receive_control(pair.now_ns, pack_control(Refuse((entry,))))
+    assert entry.name not in pair.disks[SLAVE].files and ("S", "store-mismatch") in pair.events
+    pair.until(lambda: chunk in void_chunks(pair))
+    assert pair.usable
+
+
+class Equal:
+    """Fingerprints that are all equal to ours, or all not."""
+
+    def __init__(self, equal: bool) -> None:
+        self.equal = equal
+
+    def matches(self, index: int, hash_key: bytes, entry: BlockEntry) -> bool:
+        return self.equal
+
+    def release(self) -> None: ...
+
+
+def test_a_block_equal_to_one_offer_and_not_to_another_is_refused() -> None:
+    pair = started()
+    entry = BlockEntry(BlockName(1, 99), BLOCK_BYTES)
+    for equal in (True, False):
+        offer = pack_control(Offer(bytes(16), (entry,)))
+        pair.machine(MASTER).receive_control(pair.now_ns, offer, Equal(equal))
+    pair.bring(MASTER, entry, pair.random.randbytes(BLOCK_BYTES))
+    pair.run(10)
+    assert entry.name not in pair.disks[MASTER].files
+    assert not stored(pair, entry)
+
+
+def test_a_lost_block_does_not_come_back_as_another() -> None:
+    pair = started()
+    chunk = next(iter(pair.machine(MASTER).log.state.common.values()))
+    entry = chunk.entries[0]
+    del pair.disks[SLAVE].files[entry.name]
+    pair.boot(SLAVE)
+    pair.bring(SLAVE, entry, pair.random.randbytes(BLOCK_BYTES))
+    assert entry.name not in pair.disks[SLAVE].files
+    pair.until(lambda: pair.usable)
+    assert chunk.number in void_chunks(pair)
+
+
+def test_blocks_that_came_before_the_session_are_settled_by_it_and_stored() -> None:
+    pair = started()
+    pair.boot()
+    pair.wire.clear()
+    entry = pair.arrive(MASTER, SLAVE)
+    assert all(entry.name in disk.new for disk in pair.disks)
+    pair.until(lambda: stored(pair, entry))
+    assert not any(disk.new for disk in pair.disks)
+    pair.run(3)
+    assert entry.name in {
+        e.name for e in pair.machine(SLAVE).log.state.common[chunk_of(pair, SLAVE, entry.name)].entries
+    }

@@ -23,9 +23,9 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def test_a_block_is_on_disk_before_it_is_accepted_and_is_taken_once(bench: Bench) -> None:
     device = bench.hello()
     assert bench.offer(device, 7, BLOCK) == {"type": "accepted", "id": 7}
-    assert bench.files() == {"0000-0000000000000007.key": BLOCK}
-    assert bench.offer(device, 7, BLOCK[::-1])["type"] == "accepted"  # delivered again after a reconnect
-    assert bench.files() == {"0000-0000000000000007.key": BLOCK}
+    assert bench.files() == {"0000-0000000000000007.new": BLOCK}
+    assert bench.offer(device, 7, BLOCK)["type"] == "accepted"  # delivered again after a reconnect
+    assert bench.files() == {"0000-0000000000000007.new": BLOCK}
 
 
 @pytest.mark.parametrize("content", [bytes(4096), BLOCK[:2048] + bytes(2048)], ids=["wiped", "half wiped"])

@@ -1,0 +1,78 @@
+"""Block files of a link: which are unsettled, over restarts too, and what stands under a name that is there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.q3p.records import BlockEntry, BlockName
+from appliance.services.linkstore import LinkStore
+
+BLOCK = bytes(range(1, 251)) * 16
+ENTRY = BlockEntry(BlockName(0, 7), len(BLOCK))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LinkStore]:
+    made = LinkStore(tmp_path / "link")
+    yield made
+    made.close()
+
+
+def files(store: LinkStore) -> list[str]:
+    return sorted(path.name for path in (store.directory / "blocks").iterdir())
+
+
+def accept(store: LinkStore, content: bytes = BLOCK, settled: bool = False) -> bool:
+    fd = os.memfd_create("block", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, content)
+        return store.accept(BlockEntry(ENTRY.name, len(content)), fd, settled)
+    finally:
+        os.close(fd)
+
+
+def reopened(store: LinkStore) -> LinkStore:
+    store.close()
+    return LinkStore(store.directory)
+
+
+def test_a_block_is_unsettled_over_a_restart_until_it_is_settled(tmp_path: Path) -> None:
+    store = LinkStore(tmp_path / "link")
+    assert accept(store)
+    store = reopened(store)
+    assert store.blocks() == {ENTRY.name: ENTRY.length_bytes} and store.unsettled() == {ENTRY.name}
+    store.settle([ENTRY.name])
+    store = reopened(store)
+    assert store.blocks() == {ENTRY.name: ENTRY.length_bytes} and store.unsettled() == set()
+    assert files(store) == ["0000-0000000000000007.key"]
+    store.close()
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("second", [False, True])
+def test_the_same_block_again_is_no_other(store: LinkStore, first: bool, second: bool) -> None:
+    assert accept(store, settled=first)
+    before = files(store)
+    assert not accept(store, settled=second)
+    for content in (BLOCK[::-1], BLOCK[:2000]):
+        with pytest.raises(OSError) as refused:
+            accept(store, content, settled=second)
+        assert refused.value.errno == errno.ENOTUNIQ
+    assert files(store) == before
+
+
+def test_unsettled_blocks_are_destroyed_like_others(store: LinkStore) -> None:
+    accept(store)
+    store.destroy(ENTRY.name)
+    assert files(store) == [] and store.unsettled() == set()
+
+
+def test_what_a_crash_left_half_written_is_no_block(store: LinkStore) -> None:
+    for name in (".0000-0000000000000007.new.tmp", "0000-0000000000000007", "x.new", "0000-0000000000000007.key.new"):
+        (store.directory / "blocks" / name).write_bytes(b"half")
+    assert store.blocks() == {} and files(store) == []
