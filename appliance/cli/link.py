@@ -25,6 +25,7 @@ def _print_link(screen: Screen, link: dict[str, Any]) -> None:
             ("cause", text(link, "cause")),
             ("store", text(link, "store_state")),
             *([("takes no key", text(link, "no_room"))] if link.get("no_room") else []),
+            *([("used names", text(link, "used_names"))] if link.get("used_names") else []),
             ("stored", size(link.get("stored_bytes", 0))),
             ("key rate", rate(link.get("key_rate_bps"))),
             ("load", f"{percent(link.get('load'))} of {rate(link.get('carries_bps'))}"),

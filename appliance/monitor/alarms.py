@@ -73,6 +73,8 @@ def _links(plane: Mapping[str, Any]) -> Iterator[Alarm]:
             yield Alarm("store-low", name, name, False, "more key is spent than made: it will run out")
         if why := link.get("no_room"):
             yield Alarm("store-full", name, name, False, f"the store takes no new key: {why}")
+        if used := link.get("used_names"):
+            yield Alarm("block-names", name, name, False, f"blocks come under names that were used: {used}")
 
 
 def _devices(answers: Answers) -> Iterator[Alarm]:

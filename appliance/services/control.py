@@ -10,6 +10,7 @@ dataplane "status":
     {"node", "address", "uptime_s", "memory": "memfd_secret"|"mlock", "hash": "vpclmul"|"pclmul"|"portable",
      "links": [{"name", "peer", "state": "down"|"hello"|"sync"|"up"|"quarantine", "cause": TEXT,
         "no_room": why the store took no new key last, empty when it did,
+        "used_names": devices whose last block came under a name that was used, in words,
         "store_state": "charging"|"ready"|"low"|"exhausted"|"quarantined",
         "stored_bytes", "common_bytes", "pickup_bytes", "out_bytes", "in_bytes", "key_rate_bps",
         "log_records", "epoch", "devices": [{"name", "state", "qber", "rate_bps", "alarm": TEXT or null}],

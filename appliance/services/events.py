@@ -277,6 +277,19 @@ _TABLE = (
         "The reason stands in the message.",
     ),
     (
+        "block-name-used",
+        "8fb235c585a7412c9cffd962154b103f",
+        Severity.WARNING,
+        "A device's block came under a name that was used",
+        "A name stands for one block for ever, at both ends: a second block under it is refused for good, since the "
+        "other end may count on the first. A single one comes from a device that delivers once more what it was not "
+        "heard to be rid of. When it goes on, the device counts its blocks anew, from ids that it had before: the "
+        "clock of a fibre's host was set back, a device was replaced or reset, or devices were added or renamed, so "
+        "that another one has this one's number. Nothing of what it makes is kept, and the link runs dry.\n"
+        "What to do: have the device count on from above its highest id (for a simulated fibre: set the clock of its "
+        "host, start it again); after a change of devices see that both node files name the same ones.",
+    ),
+    (
         "block-discarded",
         "c4e9423016e55168a59a297ed3218d78",
         Severity.WARNING,

@@ -147,6 +147,8 @@ class LinkUnit:
         self._no_room = ""  # why the store took no block last
         self._refused = ""  # why a hello was refused last
         self._refused_s = self._noted_s = -REFUSED_NOTE_S
+        self._used_names: dict[str, str] = {}  # by device: why its last block was refused for good
+        self._used_name_noted_s = -REFUSED_NOTE_S
         self._watch = LinkWatch(self._note)
         self.machine = self._boot_or_fail()
 
@@ -250,21 +252,32 @@ class LinkUnit:
         entry = BlockEntry(BlockName(self._numbers[device], block_id), length_bytes)
         custody = self.machine.custody
         if custody.name_is_used(entry.name):
-            raise ValueError("its name was used before, for a block that is spent or was given up")
+            raise self._used_name(device, entry.name, "was used before, for a block that is spent or was given up")
         try:
             new = self.store.accept(entry, source_fd, settled=custody.in_session)
         except OSError as error:
             if error.errno == errno.EBADMSG:
                 raise ValueError("it holds zeros where key is due: its memory was wiped") from None
             if error.errno == errno.ENOTUNIQ:
-                raise ValueError("its name stands for another block, which is here") from None
+                raise self._used_name(device, entry.name, "stands for another block, which is here") from None
             self._no_room = error.strerror or str(error)
             raise
         self._no_room = ""
         if not new:
             return
+        self._used_names.pop(device, None)
         self._arrivals.append((self._loop.now(), length_bytes))
         self._run(lambda now: self.machine.block_arrived(now, entry))
+
+    def _used_name(self, device: str, name: BlockName, why: str) -> ValueError:
+        """A device that counts anew gets no block in, perhaps for a long time: people are told once in a while."""
+        self._used_names[device] = why
+        now = self._loop.now()
+        if now - self._used_name_noted_s >= REFUSED_NOTE_S:
+            self._used_name_noted_s = now
+            cause = f"device {device}: the name of block {name.block_id} {why}"
+            self._note("block-name-used", cause=cause, device=device, block=str(name))
+        return ValueError(f"its name {why}")
 
     def device_connected(self, device: str, connected: bool) -> None:
         """A device came or went; one that comes tells all alarms that are on."""
@@ -402,6 +415,7 @@ class LinkUnit:
             **machine,
             "cause": self.cause(),
             "no_room": self._no_room,
+            "used_names": "; ".join(f"device {name}: it {why}" for name, why in sorted(self._used_names.items())),
             "state": state,
             "out_bytes": 8 * stats.out_words,
             "in_bytes": 8 * stats.in_words,

@@ -51,6 +51,7 @@ def test_nothing_is_wrong() -> None:
         (answers({"usable": False, "state": "hello"}), ("link-down", "paris"), True, "state hello"),
         (answers({"usable": False, "state": "quarantine"}), ("link-quarantined", "paris"), True, "cannot be trusted"),
         (answers({"no_room": "Read-only file system"}), ("store-full", "paris"), False, "Read-only file system"),
+        (answers({"used_names": "device p1: it was used"}), ("block-names", "paris"), False, "device p1: it was used"),
         (answers({"store_state": "low"}), ("store-low", "paris"), False, "run out"),
         (answers(None, {"alarms": ["qber"], "qber": 0.153}), ("device-qber", "p1"), True, "15.3% of the bits"),
         (answers(None, {"alarms": ["no-light"]}), ("device-no-light", "p1"), True, "no light"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from appliance.q3p.records import BlockEntry, BlockName, Store, encode
 from tests.unit.services.link_bench import BLOCK, Bench
 
 
@@ -26,6 +27,35 @@ def test_a_block_is_on_disk_before_it_is_accepted_and_is_taken_once(bench: Bench
     assert bench.files() == {"0000-0000000000000007.new": BLOCK}
     assert bench.offer(device, 7, BLOCK)["type"] == "accepted"  # delivered again after a reconnect
     assert bench.files() == {"0000-0000000000000007.new": BLOCK}
+
+
+def test_another_block_under_a_name_that_is_here_is_refused_for_good_and_told(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = bench.hello()
+    bench.offer(device, 7, BLOCK)
+    rate = bench.unit.key_rate_bps()
+    for content in (BLOCK[::-1], BLOCK[:2048], BLOCK * 2):
+        answer = bench.offer(device, 7, content)
+        assert answer["type"] == "refused" and not answer["retry"] and "another block" in answer["reason"]
+    assert bench.files() == {"0000-0000000000000007.new": BLOCK}
+    assert capsys.readouterr().err.count("block-name-used") == 1
+    assert bench.unit.key_rate_bps() == rate
+    assert bench.unit.machine.custody.status()["pickup_bytes"] == len(BLOCK) + 8192
+    assert "device d1" in bench.unit.status()["used_names"]
+    bench.offer(device, 8, BLOCK)
+    assert bench.unit.status()["used_names"] == ""
+
+
+def test_a_block_whose_name_the_log_has_is_refused_for_good(bench: Bench) -> None:
+    device = bench.hello()
+    bench.unit.machine.log.append(encode(Store(0, (BlockEntry(BlockName(0, 7), len(BLOCK)),))))
+    answer = bench.offer(device, 7, BLOCK)
+    assert answer["type"] == "refused" and not answer["retry"] and "used before" in answer["reason"]
+    assert bench.files() == {} and bench.unit.key_rate_bps() == 0
+    bench.unit.machine.log.state.watermarks[0] = 100
+    assert bench.offer(device, 100, BLOCK)["type"] == "refused"
+    assert bench.offer(device, 101, BLOCK)["type"] == "accepted"
 
 
 @pytest.mark.parametrize("content", [bytes(4096), BLOCK[:2048] + bytes(2048)], ids=["wiped", "half wiped"])
