@@ -266,8 +266,8 @@ class Custody:
         self._sent_ns = now_ns
         for name in self._pickup:
             self._arrived_ns.setdefault(name, now_ns)  # from before a restart: expires like others
-        stashed, self._stashed = self._stashed, []
-        for message, fingerprints in stashed:
+        while self._stashed:  # one by one: should one fail, the others are given back with the session
+            message, fingerprints = self._stashed.pop(0)
             kept = self.receive(now_ns, message, fingerprints, up=True)
             if kept is not None:
                 kept.release()

@@ -184,6 +184,7 @@ class LinkMachine:
         self._engine.end()
         self._engine.set_usable(False)
         self.usable = False
+        self.custody.session_ended()  # fingerprints in key memory have few places, and nobody would free them
         self._report(ENDED[mode], cause=cause)
 
     # --- hello -------------------------------------------------------------------------------------------------------

@@ -211,8 +211,7 @@ class LinkUnit:
         except OSError:
             self._schedule()
             return
-        self.machine = machine
-        self.start()
+        self._replace_machine(machine)
 
     def close(self) -> None:
         for timer in (self._timer, self._recovery):
@@ -330,9 +329,15 @@ class LinkUnit:
         self._plane.end(self.index)
         self._plane.set_usable(self.index, False)
         discarded = self.store.discard(self._key)
-        self.machine = self._boot_or_fail()
-        self.start()
+        self._replace_machine(self._boot_or_fail())
         return discarded
+
+    def _replace_machine(self, machine: LinkMachine) -> None:
+        """Devices tell an alarm when it changes: the new machine hears from us what stands."""
+        self.machine = machine
+        for device in self.devices:
+            self._tell_alarm(device)
+        self.start()
 
     # --- the machine's ports -----------------------------------------------------------------------------------------
 

@@ -200,12 +200,13 @@ class Equal:
     """Fingerprints that are all equal to ours, or all not."""
 
     def __init__(self, equal: bool) -> None:
-        self.equal = equal
+        self.equal, self.released = equal, False
 
     def matches(self, index: int, hash_key: bytes, entry: BlockEntry) -> bool:
         return self.equal
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        self.released = True
 
 
 def test_a_block_equal_to_one_offer_and_not_to_another_is_refused() -> None:
@@ -218,6 +219,22 @@ def test_a_block_equal_to_one_offer_and_not_to_another_is_refused() -> None:
     pair.run(10)
     assert entry.name not in pair.disks[MASTER].files
     assert not stored(pair, entry)
+
+
+@pytest.mark.parametrize("stop", ["fail", "quarantine"])
+@pytest.mark.parametrize("up", [True, False])
+def test_a_machine_that_stops_gives_its_fingerprints_back(stop: str, up: bool) -> None:
+    pair = started()
+    if not up:  # kept until CONFIRM comes
+        pair.boot()
+        pair.until(lambda: pair.machine(MASTER)._confirm_sent)
+        pair.wire.clear()
+    kept = Equal(equal=True)
+    entry = BlockEntry(BlockName(1, 99), BLOCK_BYTES)
+    pair.machine(MASTER).receive_control(pair.now_ns, pack_control(Offer(bytes(16), (entry,))), kept)
+    assert not kept.released
+    getattr(pair.machine(MASTER), stop)("a test")
+    assert kept.released
 
 
 def test_a_lost_block_does_not_come_back_as_another() -> None:

@@ -98,6 +98,22 @@ def test_a_log_that_is_read_in_part_is_a_failed_disk(bench: Bench, monkeypatch: 
         store.read()
 
 
+@pytest.mark.parametrize("way", ["recovery", "discard"])
+def test_a_device_alarm_stands_after_the_machine_was_built_anew(bench: Bench, way: str) -> None:
+    bench.unit.alarm("d1", "qber", on=True)
+    alarms = dict(bench.unit.machine.alarms)
+    assert list(alarms) == ["d1"]
+    bench.unit.machine.fail("a test")
+    if way == "recovery":
+        bench.unit._recover()
+    else:
+        bench.unit.discard()
+    assert bench.unit.machine.mode is Mode.INIT
+    assert bench.unit.machine.alarms == alarms
+    bench.unit.alarm("d1", "qber", on=False)
+    assert bench.unit.machine.alarms == {}
+
+
 def test_an_empty_log_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Bench(tmp_path).close()
     monkeypatch.setattr(blockfile, "append_durable", full_disk)
