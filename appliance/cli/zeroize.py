@@ -26,6 +26,7 @@ def zeroize(screen: Screen, options: Namespace) -> int:
         screen.line("Nothing was destroyed.")
         return 1
     _refuse_while_running(found.runtime)  # somebody may have started one while we asked
+    _refuse_while_open(found)
     destroyed = found.stored_bytes
     problems = _destroy(found)
     told: dict[str, Any] = {
@@ -51,6 +52,20 @@ def _refuse_while_running(runtime: Path) -> None:
             raise Failed(
                 f"{unit_name(path.stem)} runs: nothing was destroyed", "systemctl stop qbb.target, then try again"
             )
+
+
+def _refuse_while_open(found: Doomed) -> None:
+    """A data plane that hangs answers nobody, and still has its stores."""
+    from appliance.services.linkstore import LinkStore
+
+    for directory in found.stores:
+        try:
+            LinkStore(directory).close()
+        except BlockingIOError as error:
+            words = f"{directory}: {error.strerror}: nothing was destroyed"
+            raise Failed(words, "systemctl stop qbb.target, then try again") from None
+        except OSError:
+            continue  # told when it cannot be destroyed
 
 
 def _confirmed(found: Doomed) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -28,15 +29,21 @@ DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class LinkStore:
-    """Log file and block files. Methods raise OSError."""
+    """Log file and block files, of one process at a time. Methods raise OSError."""
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """BlockingIOError when another process has the store."""
+        make_durably(directory)
         blocks = directory / "blocks"
-        blocks.mkdir(mode=0o700, exist_ok=True)
         self.directory = directory
         self._unsettled: set[BlockName] = set()
         self.directory_fd = os.open(directory, DIRECTORY_FLAGS)
+        try:
+            lock(self.directory_fd, directory)
+        except OSError:
+            os.close(self.directory_fd)
+            raise
+        blocks.mkdir(mode=0o700, exist_ok=True)
         self.blocks_fd = os.open(blocks, DIRECTORY_FLAGS)
         self._log_fd = os.open(
             "log", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600, dir_fd=self.directory_fd
@@ -216,6 +223,28 @@ class LinkStore:
         for name in held:
             self.destroy(name)
         return sum(held.values())
+
+
+def make_durably(directory: Path) -> None:
+    """With those above it: a log that is synced is of no use in a directory that a loss of power takes away. Once more
+    where it is there, since who made it may have crashed."""
+    made = {path for path in (directory, *directory.parents) if not path.exists()}
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in made | {directory}:
+        above = os.open(path.parent, DIRECTORY_FLAGS)
+        try:
+            os.fsync(above)
+        finally:
+            os.close(above)
+
+
+def lock(directory_fd: int, directory: Path) -> None:
+    """Two that write one log would spend the same key. The lock goes with the process, however that ends."""
+    try:
+        fcntl.flock(directory_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        why = "another process has this key store open: a data plane still runs, or is being zeroized"
+        raise BlockingIOError(errno.EWOULDBLOCK, why, str(directory)) from None
 
 
 def file_name(name: BlockName) -> str:

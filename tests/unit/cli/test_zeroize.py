@@ -202,6 +202,18 @@ def test_a_running_unit_stops_it(units: Units, capsys: pytest.CaptureFixture[str
     assert "systemctl stop qbb.target" in told
 
 
+def test_a_data_plane_that_does_not_answer_but_has_its_store_open_stops_it(
+    node: config.NodeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files(tmp_path)
+    store = LinkStore(node.link_state("paris"))
+    assert main(["--config", node.source, "zeroize", "--yes"]) == 1
+    store.close()
+    told = capsys.readouterr().err
+    assert "a data plane still runs" in told and "nothing was destroyed" in told
+    assert files(tmp_path) == before
+
+
 @pytest.mark.parametrize(("typed", "gone"), [("alice", True), ("Alice", False), ("", False)])
 def test_it_asks_for_the_nodes_name(
     node: config.NodeConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, gone: bool

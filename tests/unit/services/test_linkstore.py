@@ -41,6 +41,31 @@ def reopened(store: LinkStore) -> LinkStore:
     return LinkStore(store.directory)
 
 
+def test_one_process_has_a_store_at_a_time(tmp_path: Path) -> None:
+    store = LinkStore(tmp_path / "link")
+    with pytest.raises(BlockingIOError, match="a data plane still runs"):
+        LinkStore(store.directory)
+    reopened(store).close()
+
+
+def test_the_directory_of_a_new_link_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every directory above that was made for it."""
+    synced: set[str] = set()
+    fsync = os.fsync
+
+    def watched(fd: int) -> None:
+        synced.add(str(Path(f"/proc/self/fd/{fd}").readlink()))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    directory = tmp_path / "state" / "dataplane" / "line"
+    LinkStore(directory).close()
+    assert {str(tmp_path), str(tmp_path / "state"), str(directory.parent), str(directory)} <= synced
+    synced.clear()
+    LinkStore(directory).close()
+    assert str(directory.parent) in synced
+
+
 def test_a_block_is_unsettled_over_a_restart_until_it_is_settled(tmp_path: Path) -> None:
     store = LinkStore(tmp_path / "link")
     assert accept(store)
