@@ -45,6 +45,7 @@ class LinkConfig:
     high_mark_bytes: int
     low_mark_bytes: int
     store_mark_bytes: int
+    store_max_bytes: int
     keepalive_s: float
     dead_after_s: float
     queue_packets: int

@@ -17,6 +17,8 @@ from appliance.configuration.table import REQUIRED, Derived, Rule, Setting, Tabl
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 CHUNK_LOW, CHUNK_HIGH = 4 * KIB, MIB
 CHUNK_SECONDS = 4
+STORE_LOW, STORE_HIGH = 64 * MIB, GIB
+DAY_S = 86_400
 TRAFFIC_PRIORITY_MAX = 5  # 6 and 7 are those of routing and control
 
 
@@ -24,6 +26,12 @@ def chunk_for_rate(key_rate_bps: int) -> int:
     """Chunk size in bytes: the power of two below four seconds of key, 4 KiB to 1 MiB."""
     four_seconds_bytes = key_rate_bps * CHUNK_SECONDS // 8
     return max(CHUNK_LOW, min(CHUNK_HIGH, 1 << max(four_seconds_bytes.bit_length() - 1, 0)))
+
+
+def store_for_rate(key_rate_bps: int, high_mark_bytes: int) -> int:
+    """Most bytes of key that a link keeps: for a day without its devices; idle links do not fill the disk."""
+    day_bytes = key_rate_bps * DAY_S // 8
+    return max(STORE_LOW, min(STORE_HIGH, day_bytes), 2 * high_mark_bytes)
 
 
 def _power_of_two(setting: str) -> Rule:
@@ -124,6 +132,11 @@ LINK = Table(
         Setting("store_mark_bytes", v.size(64, 1 << 40),
                 Derived("a quarter of a chunk", lambda t: t["chunk_bytes"] // 4),
                 "Below this, per direction, only the confirmation of new key spends key.", "bytes"),
+        Setting("store_max_bytes", v.size(KIB, 1 << 40),
+                Derived("a day of key_rate_bps, from 64 MiB to 1 GiB, and twice high_mark_bytes at least",
+                        lambda t: store_for_rate(t["key_rate_bps"], t["high_mark_bytes"])),
+                "Key that is kept: when there is so much, no more is taken from the devices until some is spent.",
+                "bytes"),
         Setting("keepalive_s", v.duration(0.05, 3600), 2.0, "Interval of keep-alives on an idle link.", "s"),
         Setting("dead_after_s", v.duration(0.1, 86400),
                 Derived("five keep-alives", lambda t: 5 * t["keepalive_s"]),
@@ -150,7 +163,7 @@ LINK = Table(
     (DEVICE,),
     (
         _power_of_two("chunk_bytes"), _power_of_two("buffer_bytes"), _power_of_two("flight_packets"),
-        _increasing("store_mark_bytes", "low_mark_bytes", "high_mark_bytes"),
+        _increasing("store_mark_bytes", "low_mark_bytes", "high_mark_bytes", "store_max_bytes"),
         _increasing("chunk_bytes", "buffer_bytes"), _increasing("window_bytes", "buffer_bytes"),
         _increasing("keepalive_s", "dead_after_s"),
         _increasing("ack_delay_s", "rto_s", "rto_max_s"),

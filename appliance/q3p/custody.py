@@ -511,6 +511,12 @@ class Custody:
         spared = next(iter(state.common.values())).length_bytes if state.common and self._spared_chunks() else 0
         return unspent + (state.common_bytes - spared) // 2
 
+    def kept_bytes(self) -> int:
+        """Key that takes room on the disk: in chunks, or not yet in one."""
+        state = self._log.state
+        opened = sum(chunk.length_bytes for chunk in state.opened.values())
+        return state.common_bytes + opened + sum(self._held[name] for name in self._pickup)
+
     def update_reserves(self) -> None:
         self.reserves.update(self.available_bytes())
         if self.in_session:

@@ -22,6 +22,7 @@ from appliance.services.unitsocket import connect
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.2, 5.0
 REFUSED_RETRY_S = 1.0
+FULL_RETRY_S = 5.0  # the store has its fill: that is no fault, and lasts
 MOST_OUTSTANDING = 8
 LONGEST_MESSAGE = 65536
 
@@ -160,9 +161,12 @@ class Delivery:
         if id not in self._outstanding:
             return
         self._answered(id)
-        journal.write("block-refused", reason, link=self._link, device=self._device, block=id)
+        full = message.get("full") is True
+        if not full:
+            journal.write("block-refused", reason, link=self._link, device=self._device, block=id)
         if message.get("retry") is True:
-            self._resting[id] = self._loop.after(REFUSED_RETRY_S, lambda: self._rested(id))
+            rest_s = FULL_RETRY_S if full else REFUSED_RETRY_S
+            self._resting[id] = self._loop.after(rest_s, lambda: self._rested(id))
         else:
             self.counters.refused += 1
             self._pending.pop(id).close()

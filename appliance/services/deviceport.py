@@ -8,6 +8,7 @@ same way.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -129,8 +130,10 @@ class _Connection:
             return {"type": "refused", "id": block_id, "reason": str(error), "retry": False}
         except OSError as error:
             reason = f"the store cannot take it: {error.strerror or error}"
-            journal.write("block-refused", reason, link=unit.config.name, device=self._device, block=block_id)
-            return {"type": "refused", "id": block_id, "reason": reason, "retry": True}
+            full = error.errno == errno.EDQUOT  # as it should be
+            if not full:
+                journal.write("block-refused", reason, link=unit.config.name, device=self._device, block=block_id)
+            return {"type": "refused", "id": block_id, "reason": reason, "retry": True, "full": full}
         return {"type": "accepted", "id": block_id}
 
     def _close(self, why: str) -> None:

@@ -25,6 +25,7 @@ from appliance.services.loadedsecrets import LoadedSecrets, secret_of
 BOOTSTRAP_BLOCKS = 4
 SUFFIX = ".key"
 UNSETTLED = ".new"  # instead: blocks that came while the link had no session
+LOG_ROOM_BYTES, LOG_ROOM_SHARE = 16 << 20, 50  # so much, or a fiftieth of the disk, is left to logs
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -131,7 +132,9 @@ class LinkStore:
             os.fsync(self.blocks_fd)
 
     def accept(self, entry: BlockEntry, source_fd: int, settled: bool) -> bool:
-        """Durable when it returns; False when these very bytes were here already. ENOTUNIQ for others of that name."""
+        """Durable when it returns; False when these very bytes were here already. ENOTUNIQ for others of that name;
+        ENOSPC when the link's log could not grow any more beside it."""
+        self._leave_room(entry.length_bytes)
         name = file_name(entry.name)
         if entry.name in self._unsettled or not (settled or self._has(name)):
             name = f"{entry.name}{UNSETTLED}"
@@ -142,6 +145,13 @@ class LinkStore:
         if name.endswith(UNSETTLED):
             self._unsettled.add(entry.name)
         return True
+
+    def _leave_room(self, length_bytes: int) -> None:
+        """A log that cannot be written stops the link; a block that is not taken does not."""
+        disk = os.fstatvfs(self.blocks_fd)
+        kept = min(LOG_ROOM_BYTES, disk.f_blocks * disk.f_frsize // LOG_ROOM_SHARE)
+        if disk.f_bavail * disk.f_frsize < length_bytes + kept:
+            raise OSError(errno.ENOSPC, "No space left on device but what the key log needs")
 
     def _has(self, file: str) -> bool:
         try:

@@ -244,7 +244,7 @@ class LinkUnit:
         self._run(lambda now: self.machine.receive_control(now, punt.clear, fingerprints))
 
     def block(self, device: str, block_id: int, length_bytes: int, source_fd: int) -> None:
-        """A device's block: durable when this returns. Raises OSError, ValueError."""
+        """A device's block: durable when this returns. Raises OSError (EDQUOT: the store has its fill), ValueError."""
         largest = self.config.buffer_bytes // 4
         if length_bytes <= 0 or length_bytes % 8 or length_bytes > largest:
             raise ValueError(f"{length_bytes} bytes: a multiple of 8 up to {largest} (buffer_bytes / 4) is right")
@@ -252,6 +252,8 @@ class LinkUnit:
         custody = self.machine.custody
         if custody.name_is_used(entry.name):
             raise self._used_name(device, entry.name, "was used before, for a block that is spent or was given up")
+        if custody.kept_bytes() + length_bytes > self.config.store_max_bytes:
+            raise OSError(errno.EDQUOT, "it has its fill (store_max_bytes)")
         try:
             new = self.store.accept(entry, source_fd, settled=custody.in_session)
         except OSError as error:

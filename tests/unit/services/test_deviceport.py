@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from appliance.q3p.records import BlockEntry, BlockName, Store, encode
+from appliance.services.linkstore import LOG_ROOM_BYTES, LOG_ROOM_SHARE
 from tests.unit.services.link_bench import BLOCK, Bench
 
 
@@ -56,6 +59,33 @@ def test_a_block_whose_name_the_log_has_is_refused_for_good(bench: Bench) -> Non
     bench.unit.machine.log.state.watermarks[0] = 100
     assert bench.offer(device, 100, BLOCK)["type"] == "refused"
     assert bench.offer(device, 101, BLOCK)["type"] == "accepted"
+
+
+def test_a_store_that_has_its_fill_takes_more_when_some_was_spent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    room = bench.unit.machine.custody.kept_bytes() + 2 * len(BLOCK)
+    monkeypatch.setattr(bench.unit, "config", dataclasses.replace(bench.unit.config, store_max_bytes=room))
+    device = bench.hello()
+    answers = [bench.offer(device, number, BLOCK) for number in (1, 2, 3)]
+    assert [answer["type"] for answer in answers] == ["accepted", "accepted", "refused"]
+    assert answers[2]["retry"] and answers[2]["full"], "the device keeps it, and tells nobody"
+    assert "block-refused" not in capsys.readouterr().err and not bench.unit.status()["no_room"]
+    bench.unit.machine.custody._destroy(BlockName(0, 1))
+    assert bench.offer(device, 3, BLOCK)["type"] == "accepted"
+
+
+def test_a_block_leaves_the_key_log_its_room(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = 4096
+    large = LOG_ROOM_SHARE * LOG_ROOM_BYTES // block
+    full = os.statvfs_result((block, block, large, large, LOG_ROOM_BYTES // block, 0, 0, 0, 0, 255))
+    device = bench.hello()
+    with monkeypatch.context() as filled:
+        filled.setattr(os, "fstatvfs", lambda fd: full)
+        answer = bench.offer(device, 1, BLOCK)
+        assert answer["retry"] and not answer["full"] and "what the key log needs" in answer["reason"]
+        assert "No space left" in bench.unit.status()["no_room"]
+    assert bench.offer(device, 1, BLOCK)["type"] == "accepted"
 
 
 @pytest.mark.parametrize("content", [bytes(4096), BLOCK[:2048] + bytes(2048)], ids=["wiped", "half wiped"])
