@@ -10,8 +10,7 @@
     test_tampered.py    a root or a kernel image that was changed
     test_updates.py     updates that are forged, good, and bad
 
-`make test` alone runs test_build.py and test_tampered.py. QBB_IMAGE=0 leaves them out; QBB_IMAGE=1 adds the pair and
-the machine that is set up by hand; QBB_IMAGE=all the updates too, and snapshots and a dying disk to the pair. By pytest
-itself they run when QBB_IMAGE is set. They tell what they do as they go (pytest -s). Limits of time are four times
-what a quiet machine takes.
+QBB_IMAGE=0 leaves them out; QBB_IMAGE=all adds what would take too long for each time: the updates, and a dying disk
+to the pair. By pytest itself they run when QBB_IMAGE is set to 1 or all. They tell what they do as they go (pytest -s).
+Limits of time are four times what a quiet machine takes.
 """

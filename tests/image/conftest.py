@@ -16,7 +16,6 @@ from images.vm import Machine
 
 WANTED = os.environ.get("QBB_IMAGE", "0")
 HERE = Path(__file__).parent
-LONG = ("test_pair.py", "test_state.py")
 Tell = Callable[[str], None]
 
 
@@ -25,9 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE not in item.path.parents:
             continue
         if WANTED == "0" or os.geteuid() != 0:
-            item.add_marker(pytest.mark.skip(reason="virtual machines: set QBB_IMAGE=some, 1 or all, as root"))
-        elif WANTED == "some" and item.path.name in LONG:
-            item.add_marker(pytest.mark.skip(reason="a quarter of an hour: set QBB_IMAGE=1"))
+            item.add_marker(pytest.mark.skip(reason="virtual machines: set QBB_IMAGE=1 or all, as root"))
         elif WANTED != "all" and item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.skip(reason="long: set QBB_IMAGE=all"))
 
