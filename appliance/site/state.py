@@ -10,6 +10,7 @@ from pathlib import Path
 
 from appliance.site.report import Trouble
 
+IMAGE = "qbb"
 STATE = Path("/var")
 TPM = Path("/dev/tpmrm0")
 SECURE_BOOT = Path("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
@@ -18,9 +19,11 @@ COUNTED = re.compile(r"qbb_([0-9.]+)(?:\+([0-9]+)(?:-[0-9]+)?)?\.efi")  # system
 
 
 def running() -> str:
-    """The version of the image; empty where there is none."""
+    """The version of the appliance's image; empty where the machine booted from something else."""
     with contextlib.suppress(OSError):
-        return platform.freedesktop_os_release().get("IMAGE_VERSION", "")
+        release = platform.freedesktop_os_release()
+        if release.get("IMAGE_ID") == IMAGE:
+            return release.get("IMAGE_VERSION", "")
     return ""
 
 
