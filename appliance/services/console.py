@@ -44,7 +44,7 @@ CLEAR = "\x1b[H\x1b[2J"
 STAYS = "QBB_CONSOLE"  # set by the unit: nothing ends it
 NAME = re.compile(r"[a-z0-9-]{1,32}")
 RECOVERY_KEY = report.FOLDER / "recovery-key"
-PUT_AWAY = Kept().folder / "recovery-key-put-away"
+PUT_AWAY = Kept().folder / "recovery-key-made"
 QUESTIONS = Path("/run/systemd/ask-password")
 CARDS = Path("/sys/class/net")
 CLOCK = Path("/run/systemd/timesync/synchronized")
@@ -189,23 +189,27 @@ def hidden() -> Iterator[None]:
         termios.tcsetattr(stdin, termios.TCSADRAIN, before)
 
 
-def may_replace(kept: Path) -> bool:
-    """Asks for the recovery key where something is there already: hands on the machine are not enough."""
+def proof(kept: Path) -> list[str] | None:
+    """Where something is kept already hands on the machine are not enough: asks for the recovery key. Words for
+    appliance-site; None when nothing may be taken."""
+    if not state.is_open():
+        print("/var is not open: what you type could not be kept.")
+        return None
     if not kept.exists():
-        return True
+        return []
     with hidden():
         print("This machine has one already. To replace it, type the recovery key of its /var: ", end="", flush=True)
         typed = sys.stdin.readline().strip()
     print()
     if opens_var(typed):
-        return True
+        return ["--proved"]
     print("That is not the recovery key. Nothing was taken.")
-    return False
+    return None
 
 
 def type_node() -> None:
     print(CLEAR, end="", flush=True)
-    if not may_replace(Kept().node):
+    if (words := proof(Kept().node)) is None:
         return
     print(f"Type or paste the node file. A line with a single {END} ends it.")
     lines = []
@@ -215,7 +219,7 @@ def type_node() -> None:
         lines.append(line)
     with tempfile.TemporaryDirectory(dir=report.FOLDER) as folder:
         (Path(folder) / "node.toml").write_text("".join(lines))
-        _take_in(folder)
+        _take_in(folder, words)
 
 
 def type_secret() -> None:
@@ -225,7 +229,7 @@ def type_secret() -> None:
     if not NAME.fullmatch(link):
         print("That is no link's name.")
         return
-    if not may_replace(Kept().secrets / f"{SECRETS}{link}"):
+    if (words := proof(Kept().secrets / f"{SECRETS}{link}")) is None:
         return
     with tempfile.TemporaryDirectory(dir=report.FOLDER) as folder:
         command = f"sed '/^$/q' | base64 --decode > {SECRETS}{link}"
@@ -235,12 +239,12 @@ def type_secret() -> None:
         if decoded:
             print("That was not base64. Nothing was taken.")
         else:
-            _take_in(folder)
+            _take_in(folder, words)
 
 
-def _take_in(folder: str) -> None:
-    words = ["-m", "appliance.services.site", "--from", folder, "--proved"]
-    subprocess.run([sys.executable, "-I", *words], check=False)
+def _take_in(folder: str, words: list[str]) -> None:
+    command = ["-m", "appliance.services.site", "--from", folder, *words]
+    subprocess.run([sys.executable, "-I", *command], check=False)
     subprocess.run(["systemctl", "start", "--no-block", "qbb-node.service"], check=False)
 
 

@@ -46,7 +46,7 @@ def silent_units(path: Path) -> list[str]:
 
 def trouble(path: Path, once_healthy: bool) -> str:
     """Why it is not in order now; nothing when it is."""
-    if not os.path.ismount(state.STATE):
+    if not state.is_open():
         return "/var is not open"
     try:
         silent = silent_units(path)

@@ -25,7 +25,7 @@ from appliance.site import firewall, network, state, updates
 from appliance.site.identity import Identity, identity
 from appliance.site.intake import Kept, bring, clear_up, missing_secrets, standing, take_credential, take_in
 from appliance.site.report import FOLDER, Report
-from appliance.site.warrant import administrators, is_signed
+from appliance.site.warrant import Warrant, administrators
 
 RUN = Path("/run/systemd")
 SYSTEM_CREDENTIALS = Path("/run/credentials/@system")
@@ -49,9 +49,11 @@ def main() -> int:
     FOLDER.mkdir(mode=0o755, exist_ok=True)
     report, kept, machine = Report(), Kept(), identity()
     report.troubles += state.troubles()
-    with _turn():
-        clear_up(kept, report)
-        taken = _taken(options.offered, kept, machine, report, options.proved)
+    taken = None
+    if state.is_open():  # else nobody knows what is kept, and nothing can be
+        with _turn():
+            clear_up(kept, report)
+            taken = _taken(options.offered, kept, machine, report, options.proved)
     node = taken or standing(kept, machine, report)
     if node is not None:
         report.node = node.name
@@ -86,10 +88,10 @@ def _taken(offered: Path | None, kept: Kept, machine: Identity, report: Report, 
     if offered is None:
         credentials = os.environ.get("CREDENTIALS_DIRECTORY")
         return take_credential(Path(credentials), kept, machine, report) if credentials else None
-    keys = administrators(kept.node)  # those of now, not those that it brings
+    warrant = Warrant(administrators(kept.node), proved)  # those of now, not those that it brings
     with tempfile.TemporaryDirectory(dir=FOLDER, prefix="brought-") as folder:
         bring(offered, Path(folder), report)
-        taken = take_in(Path(folder), kept, machine, report, lambda path: proved or is_signed(path, keys))
+        taken = take_in(Path(folder), kept, machine, report, warrant)
     if report.changed:
         # What runs goes by what was there before. Whoever started this starts the node again, by qbb-node.service.
         subprocess.run(["systemctl", "stop", "qbb.target"], check=False)

@@ -12,11 +12,9 @@ old one (warrant.py). What is left of such a file, by a full disk or a power cut
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +23,12 @@ from appliance.config import NodeConfig
 from appliance.native import blockfile, linksecret
 from appliance.site.identity import Identity
 from appliance.site.report import Report
-from appliance.site.warrant import HOW_TO_SIGN, SIGNATURE
+from appliance.site.warrant import SIGNATURE, Warrant, how_to_sign, is_signed
 
 NODE_NAMES = ("node.toml", CREDENTIAL := "qbb.node")
 SECRETS = "qbb.link."
 NEW = ".new"  # no link can have a name with a dot
 LONGEST_BYTES = 1 << 20
-MayReplace = Callable[[Path], bool]  # may this file replace what is kept?
 MEND = "Write it anew and offer it again: on a memory stick with the label QBB-NODE, or typed here (key n)"
 
 
@@ -50,17 +47,21 @@ class Kept:
         return self.folder / "credstore"
 
     @property
-    def taken_credential(self) -> Path:
-        return self.folder / "credential.sha256"
+    def taken(self) -> Path:
+        """Digests of all that was ever taken in."""
+        return self.folder / "taken.sha256"
+
+    def was_taken(self, path: Path) -> bool:
+        return self.taken.exists() and _digest(path) in self.taken.read_text().split()
 
 
-def take_in(offered: Path, kept: Kept, machine: Identity, report: Report, may_replace: MayReplace) -> NodeConfig | None:
+def take_in(offered: Path, kept: Kept, machine: Identity, report: Report, warrant: Warrant) -> NodeConfig | None:
     """Takes what is good from `offered`. The node file that was taken; None when none was."""
     for secret in _secrets(offered):
-        _take_secret(secret, kept, report, may_replace)
+        _take_secret(secret, kept, report, warrant)
     for path in (offered / name for name in NODE_NAMES):
         if path.is_file():
-            return _take_node(path, kept, machine, report, may_replace)
+            return _take_node(path, kept, machine, report, warrant)
     return None
 
 
@@ -70,15 +71,9 @@ def take_credential(offered: Path, kept: Kept, machine: Identity, report: Report
     path = offered / CREDENTIAL
     if not path.is_file():
         return None
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    mark = kept.taken_credential
-    if kept.node.exists() and mark.exists() and mark.read_text() == digest:
+    if kept.node.exists() and kept.was_taken(path):
         return None
-    taken = _take_node(path, kept, machine, report, lambda path: True)
-    if taken is not None and kept.node.exists():
-        with contextlib.suppress(OSError):  # then it is taken once more
-            mark.write_text(digest)
-    return taken
+    return _take_node(path, kept, machine, report, Warrant(proved=True))
 
 
 def bring(offered: Path, folder: Path, report: Report) -> None:
@@ -115,11 +110,16 @@ def standing(kept: Kept, machine: Identity, report: Report) -> NodeConfig | None
     return _good(kept.node, machine, report)
 
 
-def _take_node(path: Path, kept: Kept, machine: Identity, report: Report, may_replace: MayReplace) -> NodeConfig | None:
+def _take_node(path: Path, kept: Kept, machine: Identity, report: Report, warrant: Warrant) -> NodeConfig | None:
     node = _good(path, machine, report)
-    if node is None or not _may_put(path, kept.node, report, may_replace):
+    if node is None or not _may_put(path, kept.node, kept, report, warrant):
         return None
-    _put(path, kept.node, 0o644, report)
+    replaces = kept.node.exists() and not _same(path, kept.node)
+    if replaces and not warrant.proved and node.site.machine is None:
+        report.trouble("A node file that replaces another must say which machine it is for",
+                       f"Set site.machine in it to this machine's UUID or serial number, {machine}")  # fmt: skip
+        return None
+    _put(path, kept.node, 0o644, kept, report)
     return node
 
 
@@ -145,7 +145,7 @@ def _good(path: Path, machine: Identity, report: Report) -> NodeConfig | None:
     return node
 
 
-def _take_secret(path: Path, kept: Kept, report: Report, may_replace: MayReplace) -> None:
+def _take_secret(path: Path, kept: Kept, report: Report, warrant: Warrant) -> None:
     try:
         for memory in linksecret.read(path)[:2]:
             memory.close()
@@ -154,26 +154,37 @@ def _take_secret(path: Path, kept: Kept, report: Report, may_replace: MayReplace
                        "Make one with qbb link secret, bring it to both ends, and keep it as it is")  # fmt: skip
         return
     target = kept.secrets / path.name
-    if _may_put(path, target, report, may_replace):
-        _put(path, target, 0o600, report)
+    if _may_put(path, target, kept, report, warrant):
+        _put(path, target, 0o600, kept, report)
 
 
-def _may_put(source: Path, target: Path, report: Report, may_replace: MayReplace) -> bool:
-    if not target.exists() or _same(source, target) or may_replace(source):
+def _may_put(source: Path, target: Path, kept: Kept, report: Report, warrant: Warrant) -> bool:
+    if not target.exists() or _same(source, target) or warrant.proved:
         return True
     name = source.name
+    if kept.was_taken(source):
+        report.trouble(f"{name} was taken in before, and replaced since: its signature counts no more",
+                       "Write a new one, or type it here, with the recovery key")  # fmt: skip
+        return False
+    if is_signed(source, warrant.keys):
+        return True
     report.trouble(f"{name} would replace what this machine keeps, and no administrator of it has signed it",
-                   f"Sign it with a key of site.ssh_keys ({HOW_TO_SIGN} {name}) and bring {name}{SIGNATURE} beside it; "
+                   f"Sign it with a key of site.ssh_keys ({how_to_sign(name)}) and bring {name}{SIGNATURE} beside it; "
                    "or type it here, with the recovery key")  # fmt: skip
     return False
 
 
+def _digest(path: Path) -> str:
+    """By sha256sum(1): what a secret says never is in this program."""
+    return subprocess.run(["sha256sum", path], check=True, capture_output=True, text=True).stdout.split()[0]
+
+
 def _same(one: Path, other: Path) -> bool:
-    """By cmp(1): what a secret says never is in this program."""
+    """By cmp(1), for the same reason."""
     return subprocess.run(["cmp", "--silent", one, other], check=False).returncode == 0
 
 
-def _put(source: Path, target: Path, mode: int, report: Report) -> None:
+def _put(source: Path, target: Path, mode: int, kept: Kept, report: Report) -> None:
     """By install(1), for the same reason."""
     if _same(source, target):
         return
@@ -188,6 +199,8 @@ def _put(source: Path, target: Path, mode: int, report: Report) -> None:
         os.fsync(folder)
         os.close(folder)
         report.changed = True
+        with kept.taken.open("a") as taken:
+            taken.write(f"{_digest(target)}\n")
     except (OSError, subprocess.CalledProcessError) as error:
         report.trouble(f"{target} could not be written: {error}", "See whether the disk is full or failing: "
                        "journalctl -k -p warning, and df /var")  # fmt: skip

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import re
+import subprocess
 from pathlib import Path
 
 from appliance.site.report import Trouble
+from appliance.site.warrant import VAR
 
 IMAGE = "qbb"
 STATE = Path("/var")
 TPM = Path("/dev/tpmrm0")
+PCRS = {7, 12}  # as systemd-repart.service.d of the image has it
 SECURE_BOOT = Path("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
 VERSIONS = Path("/boot/EFI/Linux")
 COUNTED = re.compile(r"qbb_([0-9.]+)(?:\+([0-9]+)(?:-[0-9]+)?)?\.efi")  # systemd-boot(7): tries left, tries done
@@ -29,12 +33,16 @@ def running() -> str:
 
 def troubles() -> list[Trouble]:
     """What is wrong with the machine."""
-    return [*filter(None, (shut(),)), *given_up(running())]
+    return [*filter(None, (shut() or bound_loosely(),)), *given_up(running())]
+
+
+def is_open() -> bool:
+    return os.path.ismount(STATE)
 
 
 def shut() -> Trouble | None:
     """Why /var is not open. Without it the node does not start; it goes on by itself when /var is there."""
-    if os.path.ismount(STATE):
+    if is_open():
         return None
     if not is_secure():
         return Trouble(
@@ -49,6 +57,23 @@ def shut() -> Trouble | None:
     return Trouble(
         "/var is not open: the TPM refuses, as after a change of firmware keys, board or disk, or the disk fails",
         "Where a recovery key is asked for, give it (key u); then bind /var to this TPM: see the README",
+    )
+
+
+def bound_loosely(device: Path = VAR) -> Trouble | None:
+    """Was /var made by a version that bound it to less?"""
+    command = ["cryptsetup", "luksDump", "--dump-json-metadata", str(device)]
+    try:
+        tokens = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["tokens"]
+    except (OSError, subprocess.CalledProcessError, ValueError, KeyError):
+        return None  # not ours to judge: it is open
+    if all(set(token.get("tpm2-pcrs", ())) >= PCRS for token in tokens.values() if token["type"] == "systemd-tpm2"):
+        return None
+    numbers = "+".join(map(str, sorted(PCRS)))
+    return Trouble(
+        "/var is bound to less than it could be: a command line beside the image would open it",
+        f"systemd-cryptenroll --wipe-slot=tpm2 --unlock-tpm2-device=auto --tpm2-device=auto --tpm2-pcrs={numbers} "
+        f"--tpm2-public-key-pcrs=11 {device}",
     )
 
 

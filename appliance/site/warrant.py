@@ -2,7 +2,7 @@
 
 A machine without a node file takes the first that fits. From then on hands on the machine are not enough: its TPM
 opens /var for whoever switches it on, and a node file of his own would let him in. A file on a memory stick is signed
-by a key of `site.ssh_keys`, as ssh-keygen(1) does it; at the console the recovery key is asked for.
+by a key of `site.ssh_keys`, as ssh-keygen(1) does it, for its own name; at the console the recovery key is asked for.
 """
 
 from __future__ import annotations
@@ -10,15 +10,27 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from appliance import config
 
-NAMESPACE = "qbb"  # what the signature is for
 WHO = "administrator"
 SIGNATURE = ".sig"
 VAR = Path("/dev/disk/by-partlabel/qbb-var")
-HOW_TO_SIGN = f"ssh-keygen -Y sign -n {NAMESPACE} -f KEY"
+
+
+@dataclass(frozen=True)
+class Warrant:
+    """Of somebody who brings something."""
+
+    keys: tuple[str, ...] = ()  # of those who may sign for it
+    proved: bool = False  # he has the recovery key, or owns the virtual machine
+
+
+def how_to_sign(name: str) -> str:
+    """The command, for a file of this name: one that was signed is not taken under another."""
+    return f"ssh-keygen -Y sign -n {name} -f KEY {name}"
 
 
 def administrators(node: Path) -> tuple[str, ...]:
@@ -35,9 +47,9 @@ def is_signed(path: Path, keys: Sequence[str]) -> bool:
     if not keys or not signature.is_file():
         return False
     with tempfile.NamedTemporaryFile("w") as signers, path.open("rb") as signed:
-        signers.writelines(f'{WHO} namespaces="{NAMESPACE}" {key}\n' for key in keys)
+        signers.writelines(f"{WHO} {key}\n" for key in keys)
         signers.flush()
-        words = ["ssh-keygen", "-Y", "verify", "-f", signers.name, "-I", WHO, "-n", NAMESPACE, "-s", str(signature)]
+        words = ["ssh-keygen", "-Y", "verify", "-f", signers.name, "-I", WHO, "-n", path.name, "-s", str(signature)]
         return subprocess.run(words, stdin=signed, capture_output=True, check=False).returncode == 0
 
 

@@ -135,8 +135,11 @@ def keeps_var_under_the_tpm(guest: Guest) -> str:
     guest.until("ls /run/appliance-site", lambda said: "recovery-key" in said.split())
     key = guest.run("cat /run/appliance-site/recovery-key")
     assert re.fullmatch(r"([cbdefghijklnrtuv]{8}-){7}[cbdefghijklnrtuv]{8}", key)
-    dump = "cryptsetup luksDump /dev/disk/by-partlabel/qbb-var"
-    assert guest.run(dump).count("systemd-recovery") == 1, "one that nobody has written down is replaced"
+    dump = guest.run("cryptsetup luksDump --dump-json-metadata /dev/disk/by-partlabel/qbb-var")
+    tokens = {token["type"]: token for token in json.loads(dump)["tokens"].values()}
+    assert set(tokens) == {"systemd-tpm2", "systemd-recovery"}
+    assert dump.count('"systemd-recovery"') == 1, "one that nobody has written down is replaced"
+    assert tokens["systemd-tpm2"]["tpm2-pcrs"] == [7, 12]
     return key
 
 

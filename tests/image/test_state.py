@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from appliance.lab import until
-from appliance.site.warrant import HOW_TO_SIGN
+from appliance.site.warrant import how_to_sign
 from images import tools
 from images.keys import Keys
 from images.pair import LINK, Pair
@@ -158,10 +158,9 @@ def replaces_it_for_its_administrators_alone(
     machine.unplug()
     assert guest.run("hostname") == "paris" and "lyon" not in guest.run("cat /etc/qbb/node.toml")
     before = guest.run("systemctl show -P MainPID qbb-dataplane")
-    offered = folder / "lyon.toml"
-    offered.write_bytes(other)
-    subprocess.run([*HOW_TO_SIGN.replace("KEY", str(administrator)).split(), offered], check=True)
-    signature = offered.with_name("lyon.toml.sig").read_bytes()
+    (folder / "node.toml").write_bytes(other)
+    subprocess.run(how_to_sign("node.toml").replace("KEY", str(administrator)).split(), cwd=folder, check=True)
+    signature = (folder / "node.toml.sig").read_bytes()
     machine.plug(stick(folder, "signed", node_toml=other, node_toml_sig=signature))
     says(guest, "node lyon")
     machine.unplug()
@@ -189,7 +188,7 @@ def opens_var_for_its_own_tpm_alone(guest: Guest, folder: Path, tell: Tell) -> N
     with closing(Terminal(guest)) as terminal:
         terminal.type("r")
         guest.until("ls /run/appliance-site", lambda said: "recovery-key" not in said)
-    assert guest.status("test -e /var/lib/site/recovery-key-put-away") == 0
+    assert guest.status("test -e /var/lib/site/recovery-key-made") == 0
     guest.run("touch /var/kept; sync")
     machine.stop()
     machine.tpm = folder / "other-tpm"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import subprocess
@@ -29,6 +30,7 @@ from appliance.site.intake import (
     take_in,
 )
 from appliance.site.report import Report
+from appliance.site.warrant import Warrant, how_to_sign
 
 TEXT = """
 [node]
@@ -142,9 +144,9 @@ class Intake:
         self.offered, self.kept = folder / "offered", Kept(folder / "kept")
         self.offered.mkdir()
 
-    def take(self, machine: Identity = HERE, may_replace: bool = True) -> tuple[NodeConfig | None, list[str]]:
+    def take(self, machine: Identity = HERE, proved: bool = True) -> tuple[NodeConfig | None, list[str]]:
         report = Report()
-        taken = take_in(self.offered, self.kept, machine, report, lambda path: may_replace)
+        taken = take_in(self.offered, self.kept, machine, report, Warrant(proved=proved))
         return taken, [trouble.what for trouble in report.troubles]
 
     def credential(self) -> NodeConfig | None:
@@ -187,20 +189,20 @@ def test_a_wrong_one_never_replaces_a_good_one(intake: Intake, text: str, machin
 def test_what_is_kept_is_replaced_only_by_who_may(intake: Intake) -> None:
     (intake.offered / "node.toml").write_text(TEXT)
     linksecret.make(intake.offered / "qbb.link.vienna", 4096)
-    assert intake.take(may_replace=False)[1] == [], "where nothing is kept, anybody may"
+    assert intake.take(proved=False)[1] == [], "where nothing is kept, anybody may"
     secret = (intake.kept.secrets / "qbb.link.vienna").read_bytes()
-    assert intake.take(may_replace=False)[1] == [], "the same again replaces nothing"
+    assert intake.take(proved=False)[1] == [], "the same again replaces nothing"
     (intake.offered / "node.toml").write_text(TEXT.replace("paris", "mallory"))
     (intake.offered / "qbb.link.vienna").unlink()
     linksecret.make(intake.offered / "qbb.link.vienna", 4096)
     linksecret.make(intake.offered / "qbb.link.rome", 4096)
-    taken, troubles = intake.take(may_replace=False)
+    taken, troubles = intake.take(proved=False)
     assert taken is None
     assert [what.split()[0] for what in troubles] == ["qbb.link.vienna", "node.toml"]
     assert intake.kept.node.read_text() == TEXT
     assert (intake.kept.secrets / "qbb.link.vienna").read_bytes() == secret
     assert (intake.kept.secrets / "qbb.link.rome").exists(), "one that was missing"
-    taken, troubles = intake.take(may_replace=True)
+    taken, troubles = intake.take(proved=True)
     assert taken is not None and taken.name == "mallory" and troubles == []
 
 
@@ -209,7 +211,7 @@ def test_only_what_is_new_is_a_change(intake: Intake) -> None:
     changes = []
     for _ in range(2):
         report = Report()
-        take_in(intake.offered, intake.kept, HERE, report, lambda path: False)
+        take_in(intake.offered, intake.kept, HERE, report, Warrant())
         changes.append(report.changed)
     assert changes == [True, False]
 
@@ -224,8 +226,57 @@ def test_a_credential_is_taken_once(intake: Intake) -> None:
     (intake.offered / "qbb.node").write_text(TEXT.replace("paris", "nice"))
     taken = intake.credential()
     assert taken is not None and taken.name == "nice"
+    assert intake.credential() is None
     intake.kept.node.unlink()
     assert intake.credential() is not None
+
+
+def test_a_credential_that_could_not_be_kept_is_taken_later(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    (intake.offered / "qbb.node").write_text(TEXT.replace("paris", "nice"))
+    intake.kept.node.parent.mkdir(parents=True)
+    intake.kept.node.write_text(TEXT)
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", full_disk)
+        assert intake.credential() is not None
+        assert intake.kept.node.read_text() == TEXT
+    taken = intake.credential()
+    assert taken is not None and taken.name == "nice" and "nice" in intake.kept.node.read_text()
+
+
+def full_disk(fd: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class Administrator:
+    def __init__(self, folder: Path) -> None:
+        self._key = folder / "anna"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "anna", "-f", self._key], check=True)
+        self.warrant = Warrant((self._key.with_suffix(".pub").read_text().strip(),))
+
+    def sign(self, path: Path) -> None:
+        path.with_name(path.name + ".sig").unlink(missing_ok=True)
+        words = how_to_sign(path.name).replace("KEY", str(self._key)).split()
+        subprocess.run(words, cwd=path.parent, check=True, capture_output=True)
+
+
+def test_what_an_administrator_signed_is_taken_once_and_for_this_machine(intake: Intake, tmp_path: Path) -> None:
+    administrator = Administrator(tmp_path)
+
+    def offer(text: str) -> list[str]:
+        path = intake.offered / "node.toml"
+        path.write_text(text)
+        administrator.sign(path)
+        report = Report()
+        take_in(intake.offered, intake.kept, HERE, report, administrator.warrant)
+        return [trouble.what for trouble in report.troubles]
+
+    first, second = TEXT, TEXT.replace("paris", "lyon")
+    assert offer(first) == [] and offer(second) == []
+    assert "replaced since" in offer(first)[0]
+    anybodys = second.replace('machine = "AB-12"\n', "").replace("lyon", "nice")
+    assert "must say which machine" in offer(anybodys)[0]
+    assert intake.kept.node.read_text() == second
+    assert offer(second) == [], "a stick that stays plugged in"
 
 
 def test_a_stick_with_nothing_on_it_is_told(intake: Intake, tmp_path: Path) -> None:

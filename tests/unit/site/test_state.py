@@ -63,3 +63,24 @@ def test_a_version_that_is_not_in_order_goes_only_where_there_is_another(
 def test_a_version_that_cannot_open_var_is_not_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "STATE", tmp_path)
     assert "not open" in health.trouble(tmp_path / "node.toml", once_healthy=False)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "told"),
+    [
+        ('{"0": {"type": "systemd-tpm2", "tpm2-pcrs": [7, 12]}, "1": {"type": "systemd-recovery"}}', False),
+        ('{"0": {"type": "systemd-tpm2", "tpm2-pcrs": [7]}}', True),
+        ("{}", False),
+        ("no JSON", False),
+    ],
+)
+def test_a_var_that_is_bound_to_less_is_told(
+    tokens: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dump = tmp_path / "cryptsetup"
+    dump.write_text(f"#!/bin/sh\necho '{{\"tokens\": {tokens}}}'\n")
+    dump.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    found = state.bound_loosely()
+    assert (found is not None) == told
+    assert found is None or "--tpm2-pcrs=7+12 " in found.remedy

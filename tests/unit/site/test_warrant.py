@@ -34,11 +34,11 @@ class Signer:
     def public(self) -> str:
         return self._key.with_suffix(".pub").read_text().strip()
 
-    def sign(self, path: Path, namespace: str = warrant.NAMESPACE) -> Path:
+    def sign(self, path: Path, namespace: str = "") -> Path:
         """`path`, signed as the console says it."""
-        command = [*warrant.HOW_TO_SIGN.replace("KEY", str(self._key)).split(), path]
-        command[command.index("-n") + 1] = namespace
-        subprocess.run(command, check=True, capture_output=True)
+        command = warrant.how_to_sign(path.name).replace("KEY", str(self._key)).split()
+        command[command.index("-n") + 1] = namespace or path.name
+        subprocess.run(command, cwd=path.parent, check=True, capture_output=True)
         return path
 
 
