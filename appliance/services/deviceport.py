@@ -8,7 +8,6 @@ same way.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import socket
@@ -17,7 +16,7 @@ from typing import Any
 
 from appliance.services import journal
 from appliance.services.control import listen
-from appliance.services.linkunit import LinkUnit
+from appliance.services.linkunit import REFUSED_QUIETLY, LinkUnit
 from appliance.services.runtime import Loop
 
 MESSAGE_BYTES = 4096
@@ -130,7 +129,7 @@ class _Connection:
             return {"type": "refused", "id": block_id, "reason": str(error), "retry": False}
         except OSError as error:
             reason = f"the store cannot take it: {error.strerror or error}"
-            full = error.errno == errno.EDQUOT  # as it should be
+            full = error.errno in REFUSED_QUIETLY
             if not full:
                 journal.write("block-refused", reason, link=unit.config.name, device=self._device, block=block_id)
             return {"type": "refused", "id": block_id, "reason": reason, "retry": True, "full": full}

@@ -15,7 +15,7 @@ from appliance.native.dataplane import DataPlane, Fingerprints, FingerprintShelf
 from appliance.native.hmac import hmac_sha256
 from appliance.native.keymem import KeyMemory
 from appliance.native.link import Direction, LinkParams
-from appliance.q3p.link import LinkMachine, Mode
+from appliance.q3p.link import ENDED, LinkMachine, Mode
 from appliance.q3p.linklog import LinkLog
 from appliance.q3p.ports import Progress
 from appliance.q3p.records import SLOT_BYTES, BlockEntry, BlockName, RecordError
@@ -33,6 +33,7 @@ RATE_SPAN_S = 10.0
 REFUSED_SHOWN_S = 20.0  # a refused hello explains a silence for so long: two of the longest hello intervals
 REFUSED_NOTE_S = 60.0
 RECOVERY_S = 30.0  # between attempts to go on after the disk failed
+REFUSED_QUIETLY = (errno.EDQUOT, errno.ESHUTDOWN)  # of blocks: the store has its fill; the link is stopped, as was told
 CONTROL_CHANNEL, CONTROL_COMMAND = 0, 4
 ALARM_WORDS = {"qber": "error rate above the limit", "no-light": "no light", "stalled": "no exchange with the far end"}
 
@@ -244,11 +245,14 @@ class LinkUnit:
         self._run(lambda now: self.machine.receive_control(now, punt.clear, fingerprints))
 
     def block(self, device: str, block_id: int, length_bytes: int, source_fd: int) -> None:
-        """A device's block: durable when this returns. Raises OSError (EDQUOT: the store has its fill), ValueError."""
+        """A device's block: durable when this returns. Raises ValueError, OSError (REFUSED_QUIETLY: for a reason that is
+        told elsewhere)."""
         largest = self.config.buffer_bytes // 4
         if length_bytes <= 0 or length_bytes % 8 or length_bytes > largest:
             raise ValueError(f"{length_bytes} bytes: a multiple of 8 up to {largest} (buffer_bytes / 4) is right")
         entry = BlockEntry(BlockName(self._numbers[device], block_id), length_bytes)
+        if self.machine.mode in ENDED:  # it counts no blocks: they would come until the disk is full, for all links
+            raise OSError(errno.ESHUTDOWN, f"the link is stopped: {self.machine.cause}")
         custody = self.machine.custody
         if custody.name_is_used(entry.name):
             raise self._used_name(device, entry.name, "was used before, for a block that is spent or was given up")

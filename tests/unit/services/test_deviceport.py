@@ -75,6 +75,19 @@ def test_a_store_that_has_its_fill_takes_more_when_some_was_spent(
     assert bench.offer(device, 3, BLOCK)["type"] == "accepted"
 
 
+@pytest.mark.parametrize("stop", ["quarantine", "bar", "fail"])
+def test_a_link_that_is_stopped_takes_no_blocks(bench: Bench, stop: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It counts none, so they would fill the disk, at the cost of the node's other links."""
+    device = bench.hello()
+    getattr(bench.unit.machine, stop)("a test of it")
+    answer = bench.offer(device, 1, BLOCK)
+    assert answer["retry"] and answer["full"] and "the link is stopped: a test of it" in answer["reason"]
+    assert "block-refused" not in capsys.readouterr().err and not bench.unit.status()["no_room"]
+    assert bench.files() == {}
+    bench.unit.discard()
+    assert bench.offer(device, 1, BLOCK)["type"] == "accepted"
+
+
 def test_a_block_leaves_the_key_log_its_room(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     block = 4096
     large = LOG_ROOM_SHARE * LOG_ROOM_BYTES // block
