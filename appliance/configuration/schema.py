@@ -28,10 +28,22 @@ def chunk_for_rate(key_rate_bps: int) -> int:
     return max(CHUNK_LOW, min(CHUNK_HIGH, 1 << max(four_seconds_bytes.bit_length() - 1, 0)))
 
 
-def store_for_rate(key_rate_bps: int, high_mark_bytes: int) -> int:
+def least_store(table: Mapping[str, Any]) -> int:
+    """With less, a link that has its fill might never reach its high mark, and get no more key to do so.
+
+    The mark is of one direction, which counts on half of the common key. Beside that may lie: six chunks (two opened
+    in each direction, one spared for the next epochs, and one that is not taken since it would exceed the fill), each
+    of the size of the largest block if that is larger; and a quarter of all in blocks that the peer does not have."""
+    high_mark_bytes: int = table["high_mark_bytes"]
+    largest: int = max(table["chunk_bytes"], table["buffer_bytes"] // 4)
+    return 3 * high_mark_bytes + 8 * largest  # at least 4/3 of twice the mark and six such chunks
+
+
+def store_for_rate(table: Mapping[str, Any]) -> int:
     """Most bytes of key that a link keeps: for a day without its devices; idle links do not fill the disk."""
-    day_bytes = key_rate_bps * DAY_S // 8
-    return max(STORE_LOW, min(STORE_HIGH, day_bytes), 2 * high_mark_bytes)
+    day_bytes: int = table["key_rate_bps"] * DAY_S // 8
+    high_mark_bytes: int = table["high_mark_bytes"]
+    return max(STORE_LOW, min(STORE_HIGH, day_bytes), 4 * high_mark_bytes, least_store(table))
 
 
 def _power_of_two(setting: str) -> Rule:
@@ -51,6 +63,13 @@ def _increasing(*settings: str) -> Rule:
                 yield lower, f"is not below {upper}", f"{' < '.join(settings)} is wanted"
 
     return rule
+
+
+def _room_to_charge(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    least = least_store(table)
+    if table["store_max_bytes"] < least:
+        what = "3 * high_mark_bytes + 8 * chunk_bytes (or 2 * buffer_bytes, if that is more)"
+        yield "store_max_bytes", "is too little for the link to reach high_mark_bytes", f"{least} or more: {what}"
 
 
 def _identified(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -132,10 +151,12 @@ LINK = Table(
         Setting("store_mark_bytes", v.size(64, 1 << 40),
                 Derived("a quarter of a chunk", lambda t: t["chunk_bytes"] // 4),
                 "Below this, per direction, only the confirmation of new key spends key.", "bytes"),
-        Setting("store_max_bytes", v.size(KIB, 1 << 40),
-                Derived("a day of key_rate_bps, from 64 MiB to 1 GiB, and twice high_mark_bytes at least",
-                        lambda t: store_for_rate(t["key_rate_bps"], t["high_mark_bytes"])),
-                "Key that is kept: when there is so much, no more is taken from the devices until some is spent.",
+        Setting("store_max_bytes", v.size(KIB, 1 << 44),
+                Derived("a day of key_rate_bps, from 64 MiB to 1 GiB; at least four times high_mark_bytes, and what "
+                        "is wanted", store_for_rate),
+                "Key that is kept: when there is so much, no more is taken from the devices until some is spent. "
+                "Wanted is 3 * high_mark_bytes + 8 * chunk_bytes (or 2 * buffer_bytes, if that is more): with less the link "
+                "might never reach high_mark_bytes.",
                 "bytes"),
         Setting("keepalive_s", v.duration(0.05, 3600), 2.0, "Interval of keep-alives on an idle link.", "s"),
         Setting("dead_after_s", v.duration(0.1, 86400),
@@ -163,7 +184,7 @@ LINK = Table(
     (DEVICE,),
     (
         _power_of_two("chunk_bytes"), _power_of_two("buffer_bytes"), _power_of_two("flight_packets"),
-        _increasing("store_mark_bytes", "low_mark_bytes", "high_mark_bytes", "store_max_bytes"),
+        _increasing("store_mark_bytes", "low_mark_bytes", "high_mark_bytes"), _room_to_charge,
         _increasing("chunk_bytes", "buffer_bytes"), _increasing("window_bytes", "buffer_bytes"),
         _increasing("keepalive_s", "dead_after_s"),
         _increasing("ack_delay_s", "rto_s", "rto_max_s"),

@@ -245,8 +245,8 @@ class LinkUnit:
         self._run(lambda now: self.machine.receive_control(now, punt.clear, fingerprints))
 
     def block(self, device: str, block_id: int, length_bytes: int, source_fd: int) -> None:
-        """A device's block: durable when this returns. Raises ValueError, OSError (REFUSED_QUIETLY: for a reason that is
-        told elsewhere)."""
+        """A device's block: durable when this returns. Raises ValueError, OSError (REFUSED_QUIETLY: for reasons told
+        elsewhere)."""
         largest = self.config.buffer_bytes // 4
         if length_bytes <= 0 or length_bytes % 8 or length_bytes > largest:
             raise ValueError(f"{length_bytes} bytes: a multiple of 8 up to {largest} (buffer_bytes / 4) is right")
@@ -258,8 +258,16 @@ class LinkUnit:
             raise self._used_name(device, entry.name, "was used before, for a block that is spent or was given up")
         if custody.kept_bytes() + length_bytes > self.config.store_max_bytes:
             raise OSError(errno.EDQUOT, "it has its fill (store_max_bytes)")
+        if not self._accept(device, entry, source_fd):
+            return
+        self._used_names.pop(device, None)
+        self._arrivals.append((self._loop.now(), length_bytes))
+        self._run(lambda now: self.machine.block_arrived(now, entry))
+
+    def _accept(self, device: str, entry: BlockEntry, source_fd: int) -> bool:
+        """False when it was here already."""
         try:
-            new = self.store.accept(entry, source_fd, settled=custody.in_session)
+            new = self.store.accept(entry, source_fd, settled=self.machine.custody.in_session)
         except OSError as error:
             if error.errno == errno.EBADMSG:
                 raise ValueError("it holds zeros where key is due: its memory was wiped") from None
@@ -268,11 +276,7 @@ class LinkUnit:
             self._no_room = error.strerror or str(error)
             raise
         self._no_room = ""
-        if not new:
-            return
-        self._used_names.pop(device, None)
-        self._arrivals.append((self._loop.now(), length_bytes))
-        self._run(lambda now: self.machine.block_arrived(now, entry))
+        return new
 
     def _used_name(self, device: str, name: BlockName, why: str) -> ValueError:
         """A device that counts anew gets no block in, perhaps for a long time: people are told once in a while."""

@@ -233,6 +233,11 @@ def test_all_problems_are_told_with_line_place_and_remedy() -> None:
         ('"500 ms"', "0.5\nchunk_bytes = 4194304", '"4 KiB" to "1 MiB" is allowed'),
         ('"500 ms"', "0.5\ndead_after_s = 0.4", "keepalive_s: is not below dead_after_s"),
         ('"500 ms"', '0.5\nlow_mark_bytes = "8 MiB"', "low_mark_bytes: is not below high_mark_bytes"),
+        (
+            '"500 ms"',
+            '0.5\nchunk_bytes = "4 KiB"\nstore_max_bytes = "175 KiB"',
+            "store_max_bytes: is too little for the link to reach high_mark_bytes; 180224 or more: 3 * high_mark_bytes",
+        ),
         ('peer = "1.1.0.9"', 'peer = "1.1.0.5"', 'peer 1.1.0.5 is taken already; it is that of link "paris"'),
         ('peer = "1.1.0.9"', 'peer = "1.1.0.1"', "1.1.0.1 is this node"),
         ('name = "rome"', 'name = "paris"', "name paris is taken already"),
@@ -268,6 +273,20 @@ def test_what_is_wrong_is_named(old: str, new: str, words: str) -> None:
     assert old in WHOLE
     told = problems(WHOLE.replace(old, new, 1))
     assert any(words in line for line in told), told
+
+
+@pytest.mark.parametrize(
+    "settings",
+    ['high_mark_bytes = "1024 GiB"', 'chunk_bytes = "1 MiB"\nhigh_mark_bytes = "2 GiB"', 'buffer_bytes = "1 GiB"', ""],
+)
+def test_a_store_is_large_enough_for_its_mark_when_nothing_else_is_said(settings: str) -> None:
+    text = WHOLE.replace('"500 ms"', f"0.5\n{settings}", 1)
+    link = config.parse(text).links[0]
+    largest = max(link.chunk_bytes, link.buffer_bytes // 4)
+    assert link.store_max_bytes >= 4 * link.high_mark_bytes
+    assert 3 * link.store_max_bytes // 4 - 6 * largest >= 2 * link.high_mark_bytes
+    with_it = text.replace("0.5\n", f"0.5\nstore_max_bytes = {link.store_max_bytes}\n", 1)
+    assert config.parse(with_it).links[0].store_max_bytes == link.store_max_bytes
 
 
 def test_problems_across_tables_are_told_beside_those_inside() -> None:
