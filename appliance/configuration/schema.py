@@ -155,8 +155,8 @@ LINK = Table(
                 Derived("a day of key_rate_bps, from 64 MiB to 1 GiB; at least four times high_mark_bytes, and what "
                         "is wanted", store_for_rate),
                 "Key that is kept: when there is so much, no more is taken from the devices until some is spent. "
-                "Wanted is 3 * high_mark_bytes + 8 * chunk_bytes (or 2 * buffer_bytes, if that is more): with less the link "
-                "might never reach high_mark_bytes.",
+                "Wanted is 3 * high_mark_bytes + 8 * chunk_bytes (or 2 * buffer_bytes, if that is more): with less the "
+                "link might never reach high_mark_bytes.",
                 "bytes"),
         Setting("keepalive_s", v.duration(0.05, 3600), 2.0, "Interval of keep-alives on an idle link.", "s"),
         Setting("dead_after_s", v.duration(0.1, 86400),

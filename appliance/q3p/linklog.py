@@ -6,6 +6,7 @@ Records are numbered and digested, and only ever appended; one takes effect only
 
 from __future__ import annotations
 
+import errno
 from typing import Protocol
 
 from appliance.q3p import checkpoint
@@ -38,6 +39,25 @@ class LogFile(Protocol):
 
     def replace(self, data: bytes) -> None:
         """The whole file anew, atomically; durable when it returns."""
+
+
+class LogCopy:
+    """A log's content, to see what it means. The file stays as it is."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def read(self) -> bytes:
+        return self._content
+
+    def append(self, data: bytes) -> None:
+        raise OSError(errno.EROFS, "a copy of the key log, to be read")
+
+    def replace(self, data: bytes) -> None:
+        self.append(data)
+
+    def truncate(self, length: int) -> None:
+        """A torn tail is the link's own affair."""
 
 
 class LinkLog:

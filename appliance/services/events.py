@@ -294,7 +294,8 @@ _TABLE = (
         "c4e9423016e55168a59a297ed3218d78",
         Severity.WARNING,
         "A block was discarded",
-        "Its error rate was above the threshold, or it could not be kept.",
+        "Its error rate was above the threshold, or it could not be kept, or it made room: for a link's log on a full "
+        "disk, or for younger blocks when the neighbour has not shown its own for long.",
     ),
     (
         "device-alarm-qber",

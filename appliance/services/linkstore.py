@@ -18,13 +18,15 @@ from appliance.native import blockfile
 from appliance.native.hmac import hmac_sha256
 from appliance.native.keymem import KeyMemory
 from appliance.native.linksecret import KEY_BYTES
-from appliance.q3p.records import BlockEntry, BlockName
+from appliance.q3p.linklog import LinkLog, LogCopy
+from appliance.q3p.records import BlockEntry, BlockName, RecordError
 from appliance.q3p.settings import BOOTSTRAP_DEVICE
 from appliance.services.loadedsecrets import LoadedSecrets, secret_of
 
 BOOTSTRAP_BLOCKS = 4
 SUFFIX = ".key"
 UNSETTLED = ".new"  # instead: blocks that came while the link had no session
+REFRESH_ROOM_BYTES = 1 << 20  # beyond the log's own size
 LOG_ROOM_BYTES, LOG_ROOM_SHARE = 16 << 20, 50  # so much, or a fiftieth of the disk, is left to logs
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -76,6 +78,32 @@ class LinkStore:
         data = self.read()
         if data:
             self.replace(data)
+
+    def make_room(self) -> int:
+        """For `refresh` on a full disk, where nothing else frees any: destroys blocks that are key for nobody yet,
+        until the log fits a second time. Returns how many; those of the link secret stay."""
+        log = self.read()
+        destroyed = 0
+        for name in self._expendable(log):
+            if self._free_bytes() >= len(log) + REFRESH_ROOM_BYTES:
+                break
+            self.destroy(name)
+            destroyed += 1
+        return destroyed
+
+    def _expendable(self, log: bytes) -> list[BlockName]:
+        """Those that came without a session, then those that the log does not name; of each the newest first."""
+        held = self.blocks()
+        try:
+            named = LinkLog(LogCopy(log)).state.stored
+        except RecordError:  # nobody knows what it names
+            named = held.keys() - self._unsettled
+        order = {name: (name not in self._unsettled, -self._modified_ns(name)) for name in held}
+        loose = [name for name in held if name in self._unsettled or name not in named]
+        return sorted((name for name in loose if name.device != BOOTSTRAP_DEVICE), key=order.__getitem__)
+
+    def _modified_ns(self, name: BlockName) -> int:
+        return os.stat(self._file_of(name), dir_fd=self.blocks_fd).st_mtime_ns
 
     def append(self, data: bytes) -> None:
         blockfile.append_durable(self._log_fd, data, f"link log {self.directory / 'log'}")
@@ -150,8 +178,12 @@ class LinkStore:
         """A log that cannot be written stops the link; a block that is not taken does not."""
         disk = os.fstatvfs(self.blocks_fd)
         kept = min(LOG_ROOM_BYTES, disk.f_blocks * disk.f_frsize // LOG_ROOM_SHARE)
-        if disk.f_bavail * disk.f_frsize < length_bytes + kept:
+        if self._free_bytes() < length_bytes + kept:
             raise OSError(errno.ENOSPC, "No space left on device but what the key log needs")
+
+    def _free_bytes(self) -> int:
+        disk = os.fstatvfs(self.blocks_fd)
+        return disk.f_bavail * disk.f_frsize
 
     def _has(self, file: str) -> bool:
         try:
@@ -161,8 +193,11 @@ class LinkStore:
         return True
 
     def destroy(self, name: BlockName) -> None:
-        blockfile.destroy(self.blocks_fd, f"{name}{UNSETTLED}" if name in self._unsettled else file_name(name))
+        blockfile.destroy(self.blocks_fd, self._file_of(name))
         self._unsettled.discard(name)
+
+    def _file_of(self, name: BlockName) -> str:
+        return f"{name}{UNSETTLED}" if name in self._unsettled else file_name(name)
 
     # --- the link secret ---------------------------------------------------------------------------------------------
 

@@ -164,7 +164,7 @@ class LinkUnit:
 
     def _boot(self) -> LinkMachine:
         """Read the log, load the link secret's block if it is new, and build the machine. Raises OSError."""
-        self.store.refresh()
+        self._refresh()
         try:
             log = LinkLog(self.store)
         except RecordError as error:
@@ -181,6 +181,21 @@ class LinkUnit:
             self._note("secret-destroyed", cause="what was left of an earlier secret was another link's key too")
         self.store.load_bootstrap(self._key, self._block, self._block_bytes, log.state.stored)
         return self._machine(log)
+
+    def _refresh(self) -> None:
+        """On a disk that is full nothing else would make room: the link has to be up for its blocks to expire."""
+        try:
+            self.store.refresh()
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            destroyed = self.store.make_room()
+            if not destroyed:
+                raise
+            self._note(
+                "block-discarded", cause=f"{destroyed} blocks, to make room for the key log on a disk that is full"
+            )
+            self.store.refresh()
 
     def _barred(self) -> str:
         """Why the link may not run with its secret, for people; empty when it may."""

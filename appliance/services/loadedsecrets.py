@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.native import blockfile
-from appliance.q3p.linklog import LinkLog
+from appliance.q3p.linklog import LinkLog, LogCopy
 from appliance.q3p.records import BlockName, RecordError
 from appliance.q3p.settings import BOOTSTRAP_DEVICE
 
@@ -113,25 +113,6 @@ def _write_new(folder: int, data: bytes) -> None:
 # --- nodes from before there was the record ------------------------------------------------------------------------
 
 
-class _OldLog:
-    """A link's log, to be looked at."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def read(self) -> bytes:
-        return self._path.read_bytes()
-
-    def append(self, data: bytes) -> None:
-        raise OSError(errno.EROFS, "only read", str(self._path))
-
-    def replace(self, data: bytes) -> None:
-        self.append(data)
-
-    def truncate(self, length: int) -> None:
-        """A torn tail is the link's own affair."""
-
-
 def _of_stores(directory: Path) -> Iterator[tuple[tuple[int, str], bool]]:
     """What the links' directories tell: `burnt` names secrets that are never loaded again, log and blocks those whose
     loading a crash may have cut short."""
@@ -149,7 +130,7 @@ def _blocks(store: Path) -> set[BlockName]:
         with contextlib.suppress(ValueError):
             found.add(BlockName.parse(path.stem))
     with contextlib.suppress(FileNotFoundError, RecordError):
-        found |= LinkLog(_OldLog(store / "log")).state.stored
+        found |= LinkLog(LogCopy((store / "log").read_bytes())).state.stored
     return found
 
 

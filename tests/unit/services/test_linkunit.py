@@ -12,6 +12,7 @@ import pytest
 from appliance.native import blockfile
 from appliance.q3p.link import Mode
 from appliance.q3p.records import BlockEntry, BlockName, Store, encode
+from appliance.services.linkstore import REFRESH_ROOM_BYTES
 from tests.unit.services.link_bench import Bench
 
 
@@ -66,6 +67,57 @@ def test_a_disk_that_is_full_at_the_start_stops_the_link_until_there_is_room(
     second.unit._recover()
     assert second.unit.machine.mode is Mode.INIT
     assert second.unit.machine.log.length == 1
+    second.close()
+
+
+class FullDisk:
+    """No log can be written before a block is destroyed; then there is room, and all that is wanted after `lacking`."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, folder: Path, lacking: int) -> None:
+        self._folder, self._files = folder, len(list(folder.iterdir()))
+        self._enough = REFRESH_ROOM_BYTES // 4096 + 1 - lacking
+        self._append = blockfile.append_durable
+        patch.setattr(blockfile, "append_durable", self.append)
+        patch.setattr(os, "fstatvfs", lambda fd: os.statvfs_result((4096, 4096, 0, 0, self.room(), 0, 0, 0, 0, 255)))
+
+    def destroyed(self) -> int:
+        return self._files - len(list(self._folder.iterdir()))
+
+    def room(self) -> int:
+        return self._enough + self.destroyed()
+
+    def append(self, fd: int, data: bytes, place: str) -> None:
+        if not self.destroyed():
+            full_disk()
+        self._append(fd, data, place)
+
+
+EARLIER = {5: ".new", 4: ".new", 3: ".key", 2: ".key", 0: ".key"}  # the log names the last one; the first is newest
+
+
+@pytest.mark.parametrize("lacking", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("readable", [True, False])
+def test_on_a_full_disk_blocks_that_are_nobodys_key_make_room_for_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lacking: int, readable: bool
+) -> None:
+    first = Bench(tmp_path)
+    write_record(first)
+    folder, log = first.unit.store.directory / "blocks", first.unit.store.directory / "log"
+    first.close()
+    secret = {path.name for path in folder.iterdir()}
+    names = [f"{BlockName(0, number)}{suffix}" for number, suffix in EARLIER.items()]
+    for age, name in enumerate(names):
+        (folder / name).write_bytes(b"k" * 4096)
+        os.utime(folder / name, (1000 - age, 1000 - age))
+    if not readable:
+        log.write_bytes(b"x" * 4000)
+    with monkeypatch.context() as patch:
+        FullDisk(patch, folder, lacking)
+        second = Bench(tmp_path)
+    gone = min(lacking, 4 if readable else 2)
+    assert {path.name for path in folder.iterdir()} == secret | set(names[gone:])
+    assert f"{gone} blocks, to make room for the key log" in capsys.readouterr().err
+    assert second.unit.machine.mode is (Mode.INIT if readable else Mode.QUARANTINE)
     second.close()
 
 
