@@ -12,7 +12,7 @@ from typing import Any
 
 from appliance.q3p.linklog import LinkLog
 from appliance.q3p.logstate import LIVE, Chunk, ChunkState
-from appliance.q3p.messages import Control, Offer, Records, Refuse, fitting, pack_control
+from appliance.q3p.messages import MAX_PICKUP, Control, Offer, Records, Refuse, fitting, pack_control
 from appliance.q3p.messages import Report as ReportMessage
 from appliance.q3p.offers import MAX_OFFERED, Intake
 from appliance.q3p.ports import BlockStore, Engine, Fingerprints, Progress
@@ -34,6 +34,7 @@ from appliance.q3p.streams import Stream
 
 RESEND_NS = 5 * SECOND_NS
 REOFFER_NS = 60 * SECOND_NS  # the master may have had to drop an offer
+PICKUP_SHARE = 4  # blocks that the peer lacks leave the rest of a full store to others
 SPARE_SLOTS = 2  # below so many free epoch slots one common chunk is kept for the next epoch chunk
 MAX_STASHED = 64
 MAX_UNACKNOWLEDGED = 200  # records the master sends ahead of the slave's report; the slave keeps early ones
@@ -64,7 +65,10 @@ class Custody:
         self._held = store.blocks()
         self._unsettled = store.unsettled()
         self._arrived_ns: dict[BlockName, int] = {}
-        self._pickup = {name for name in self._held if name not in log.state.stored}
+        # as they came; of those from before the start nobody knows any more
+        self._pickup = {name: None for name in sorted(self._held) if name not in log.state.stored}
+        self._stale: set[BlockName] = set()  # here for long when the session came up
+        self.displaced = 0  # blocks that made room for younger ones
         self._unheld = {chunk.number for chunk in log.state.live() if not self.holds(chunk.number)}
         self._intake = Intake(store)
         self._times_offered: dict[BlockName, int] = {}
@@ -79,6 +83,7 @@ class Custody:
         self._stashed: list[tuple[Control, Fingerprints | None]] = []
         self._early: dict[int, bytes] = {}
         self._offered_ns: dict[BlockName, int] = {}
+        self._first_offered_ns: dict[BlockName, int] = {}
         self._given_up: set[BlockName] = set()  # in this session, before they were stored
         self._to_feed: list[tuple[int, Chunk]] = []  # master's out chunks, until the OPEN is acknowledged
         self._peer_length = self._sent_length = 0
@@ -133,8 +138,8 @@ class Custody:
         return tuple(order[:most])
 
     def peer_pickup(self, names: tuple[BlockName, ...]) -> None:
-        """Blocks that the master has."""
-        if names:
+        """Slave: the newest blocks that the master has."""
+        if not self.settings.master:
             self._peer_pickup = frozenset(names)
 
     def next_slot(self) -> tuple[int, int] | None:
@@ -155,10 +160,11 @@ class Custody:
         self._unsettled.discard(name)
         self._arrived_ns.pop(name, None)
         self._offered_ns.pop(name, None)
+        self._first_offered_ns.pop(name, None)
         self._times_offered.pop(name, None)
         self._intake.withdrawn(name)
         if name in self._pickup:
-            self._pickup.remove(name)
+            del self._pickup[name]
             self._given_up.add(name)
 
     def name_is_used(self, name: BlockName) -> bool:
@@ -188,11 +194,33 @@ class Custody:
             self._destroy(name)
             return
         self._held[name] = entry.length_bytes
-        self._pickup.add(name)
+        self._pickup[name] = None
         self._arrived_ns[name] = now_ns
         if not self.in_session:
             self._unsettled.add(name)
         self._intake.arrived(now_ns, entry)
+
+    def has(self, name: BlockName) -> bool:
+        return name in self._held
+
+    def make_room(self, now_ns: int, length_bytes: int, most_bytes: int) -> None:
+        """For a new block in a store that has its fill: what the peer never got, the oldest first, if that is more than
+        a quarter of all. Else the link would get no key, once the peer is back, before the old blocks expire."""
+        lacking = self.kept_bytes() + length_bytes - most_bytes
+        over = self._pickup_bytes() - most_bytes // PICKUP_SHARE
+        for name in [name for name in self._pickup if self._is_forlorn(now_ns, name)]:
+            if lacking <= 0 or over <= 0:
+                return
+            lacking -= self._held[name]
+            over -= self._held[name]
+            self._destroy(name)
+            self.displaced += 1
+
+    def _is_forlorn(self, now_ns: int, name: BlockName) -> bool:
+        """Not from the link secret, and no STORE of it is to be expected soon."""
+        offered_ns = self._first_offered_ns.get(name)
+        answered = offered_ns is None or now_ns - offered_ns >= REOFFER_NS
+        return answered and name.device != BOOTSTRAP_DEVICE and not self._intake.is_ready(name)
 
     def _settle(self) -> None:
         """The logs are equal: blocks that came before can be none that a record of the peer's means."""
@@ -207,8 +235,9 @@ class Custody:
         match record:
             case Store():
                 for entry in record.entries:
-                    self._pickup.discard(entry.name)
+                    self._pickup.pop(entry.name, None)
                     self._offered_ns.pop(entry.name, None)
+                    self._first_offered_ns.pop(entry.name, None)
                     if self._may_differ(entry.name):
                         self._destroy(entry.name)
                 self._stored_at[record.chunk] = self._log.length
@@ -264,6 +293,8 @@ class Custody:
         self._told = (self._log.length, 0, 0)
         self._report_due = False
         self._sent_ns = now_ns
+        lately = {name for name, arrived_ns in self._arrived_ns.items() if arrived_ns > now_ns - REOFFER_NS}
+        self._stale = self._pickup.keys() - lately
         for name in self._pickup:
             self._arrived_ns.setdefault(name, now_ns)  # from before a restart: expires like others
         while self._stashed:  # one by one: should one fail, the others are given back with the session
@@ -432,7 +463,7 @@ class Custody:
             return
         again = now_ns - REOFFER_NS
         waiting = {name for name, offered_ns in self._offered_ns.items() if offered_ns > again}
-        fresh = sorted(self._pickup - waiting, key=self._offer_order)
+        fresh = sorted((n for n in self._pickup if n not in waiting and self._is_worth_it(n)), key=self._offer_order)
         if not fresh:
             return
         wanted = self.settings.chunk_bytes if self.reserves.traffic else 0
@@ -452,7 +483,15 @@ class Custody:
             return
         for entry in batch:
             self._offered_ns[entry.name] = now_ns
+            self._first_offered_ns.setdefault(entry.name, now_ns)
             self._times_offered[entry.name] = self._times_offered.get(entry.name, 0) + 1
+
+    def _is_worth_it(self, name: BlockName) -> bool:
+        """While key is short it is not spent on offers of what the peer did not tell that it has, as after an outage of
+        which it kept nothing. What just came here it may get yet; one that has many cannot tell all at once."""
+        if self.reserves.traffic or name not in self._stale or name in self._peer_pickup:
+            return True
+        return len(self._peer_pickup) >= MAX_PICKUP and self._peer_pickup.isdisjoint(self._pickup)
 
     def _offer_order(self, name: BlockName) -> tuple[bool, int, int, int]:
         """What the master has first, then the newest: after a rollback of its disk it may lack the old ones."""
@@ -515,7 +554,10 @@ class Custody:
         """Key that takes room on the disk: in chunks, or not yet in one."""
         state = self._log.state
         opened = sum(chunk.length_bytes for chunk in state.opened.values())
-        return state.common_bytes + opened + sum(self._held[name] for name in self._pickup)
+        return state.common_bytes + opened + self._pickup_bytes()
+
+    def _pickup_bytes(self) -> int:
+        return sum(self._held[name] for name in self._pickup)
 
     def update_reserves(self) -> None:
         self.reserves.update(self.available_bytes())
@@ -525,12 +567,11 @@ class Custody:
     def status(self) -> dict[str, Any]:
         state = self._log.state
         opened = sum(chunk.length_bytes for chunk in state.opened.values())
-        pickup = sum(self._held[name] for name in self._pickup)
         return {
             "store_state": self.reserves.state.value,
             "common_bytes": state.common_bytes,
             "open_bytes": opened,
-            "pickup_bytes": pickup,
+            "pickup_bytes": self._pickup_bytes(),
             "stored_bytes": state.common_bytes + opened,
             "available_bytes": self.available_bytes(),
             "chunks": len(state.chunks),

@@ -140,6 +140,10 @@ class LinkMachine:
         """A device block is durable in the store: unsettled, unless custody is in session."""
         self._guard(now_ns, lambda: self.custody.block_arrived(self._now_ns, entry))
 
+    def make_room(self, now_ns: int, length_bytes: int, most_bytes: int) -> None:
+        """A block is to come, and no more than this may be kept."""
+        self._guard(now_ns, lambda: self.custody.make_room(now_ns, length_bytes, most_bytes))
+
     def alarm(self, now_ns: int, device: str, cause: str | None) -> None:
         """A device's alarm goes on (cause) or off (None)."""
         if cause is None:

@@ -70,6 +70,10 @@ class Intake:
                 self._compare(now_ns, pending, entry)
         self._drop_finished()
 
+    def is_ready(self, name: BlockName) -> bool:
+        """Was it found equal, and waits to be stored?"""
+        return name in self._ready
+
     def withdrawn(self, name: BlockName) -> None:
         """Our block is gone: what it was equal to says nothing of the next one under its name."""
         self._ready.pop(name, None)

@@ -150,6 +150,7 @@ class LinkUnit:
         self._refused_s = self._noted_s = -REFUSED_NOTE_S
         self._used_names: dict[str, str] = {}  # by device: why its last block was refused for good
         self._used_name_noted_s = -REFUSED_NOTE_S
+        self._displaced, self._displaced_noted_s = 0, -REFUSED_NOTE_S
         self._watch = LinkWatch(self._note)
         self.machine = self._boot_or_fail()
 
@@ -271,13 +272,32 @@ class LinkUnit:
         custody = self.machine.custody
         if custody.name_is_used(entry.name):
             raise self._used_name(device, entry.name, "was used before, for a block that is spent or was given up")
-        if custody.kept_bytes() + length_bytes > self.config.store_max_bytes:
+        if not custody.has(entry.name) and not self._has_room(length_bytes):
             raise OSError(errno.EDQUOT, "it has its fill (store_max_bytes)")
         if not self._accept(device, entry, source_fd):
             return
         self._used_names.pop(device, None)
         self._arrivals.append((self._loop.now(), length_bytes))
         self._run(lambda now: self.machine.block_arrived(now, entry))
+
+    def _has_room(self, length_bytes: int) -> bool:
+        """Within the store's fill; it is made where that is blocks that the peer never got."""
+        custody, most = self.machine.custody, self.config.store_max_bytes
+        if custody.kept_bytes() + length_bytes <= most:
+            return True
+        before = custody.displaced
+        self._run(lambda now: self.machine.make_room(now, length_bytes, most))
+        self._note_displaced(custody.displaced - before)
+        return self.machine.mode not in ENDED and custody.kept_bytes() + length_bytes <= most
+
+    def _note_displaced(self, blocks: int) -> None:
+        """From now on every block displaces one: people are told once in a while."""
+        self._displaced += blocks
+        now = self._loop.now()
+        if self._displaced and now - self._displaced_noted_s >= REFUSED_NOTE_S:
+            cause = f"{self._displaced} blocks that the peer never got, to make room for younger ones"
+            self._displaced, self._displaced_noted_s = 0, now
+            self._note("block-discarded", cause=cause)
 
     def _accept(self, device: str, entry: BlockEntry, source_fd: int) -> bool:
         """False when it was here already."""

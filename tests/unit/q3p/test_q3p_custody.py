@@ -261,3 +261,77 @@ def test_blocks_that_came_before_the_session_are_settled_by_it_and_stored() -> N
     assert entry.name in {
         e.name for e in pair.machine(SLAVE).log.state.common[chunk_of(pair, SLAVE, entry.name)].entries
     }
+
+
+def make_room(pair: Pair, index: int) -> set[BlockName]:
+    """The store is full of blocks that the peer does not have; those that stay."""
+    pair.machine(index).make_room(pair.now_ns, BLOCK_BYTES * 100, BLOCK_BYTES)
+    return set(pair.machine(index).custody._pickup)
+
+
+def test_what_is_offered_makes_no_room_before_its_answer_may_have_come() -> None:
+    pair = started()
+    entry = pair.arrive(SLAVE)
+    pair.until(lambda: pair.machine(SLAVE).custody._offered_ns)
+    assert make_room(pair, SLAVE) == {entry.name}
+    pair.run(30)
+    assert make_room(pair, SLAVE) == {entry.name}
+    pair.run(40)
+    assert pair.machine(SLAVE).custody._times_offered[entry.name] == 2
+    assert make_room(pair, SLAVE) == set() and entry.name not in pair.disks[SLAVE].files
+    assert pair.machine(SLAVE).custody.displaced == 1
+
+
+def test_what_was_found_equal_makes_no_room() -> None:
+    pair = started()
+    entry = BlockEntry(BlockName(1, 99), 1024)  # small: it waits for others
+    offer = pack_control(Offer(bytes(16), (entry,)))
+    pair.machine(MASTER).receive_control(pair.now_ns, offer, Equal(equal=True))
+    pair.bring(MASTER, entry, pair.random.randbytes(1024))
+    assert make_room(pair, MASTER) == {entry.name}
+
+
+def test_no_more_room_is_made_than_is_wanted_nor_below_a_quarter() -> None:
+    pair = started()
+    names = [pair.arrive(MASTER).name for _ in range(8)]
+    custody = pair.machine(MASTER).custody
+    kept = custody.kept_bytes()
+    custody.make_room(pair.now_ns, BLOCK_BYTES, kept)
+    assert list(custody._pickup) == names[1:]
+    custody.make_room(pair.now_ns, BLOCK_BYTES, 12 * BLOCK_BYTES)
+    assert list(custody._pickup) == names[-3:]
+
+
+def emptied() -> Pair:
+    """A link that has little key left, and of whose blocks the slave alone kept some from before."""
+    pair = Pair()
+    pair.load_secret(1, length=512)
+    for _ in range(8):
+        name = BlockName(1, pair.next_block)
+        pair.next_block += 1
+        pair.put_block(name)
+        del pair.disks[MASTER].files[name]
+    pair.boot()
+    pair.until(lambda: pair.up)
+    return pair
+
+
+def test_a_link_short_of_key_spends_none_on_offers_of_what_the_peer_has_not() -> None:
+    pair = emptied()
+    pair.run(70)
+    assert pair.machine(SLAVE).custody._times_offered == {}
+    for _ in range(8):
+        pair.arrive(MASTER, SLAVE)
+    pair.until(lambda: pair.usable)
+    pair.until(lambda: len(pair.machine(SLAVE).custody._times_offered) >= 8)
+
+
+def test_a_link_short_of_key_offers_what_the_peer_has_too() -> None:
+    pair = Pair()
+    pair.load_secret(1, length=512)
+    names = [BlockName(1, number) for number in range(8)]
+    for name in names:
+        pair.put_block(name)
+    pair.boot()
+    pair.until(lambda: pair.usable)
+    pair.until(lambda: all(name in pair.machine(SLAVE).log.state.stored for name in names))

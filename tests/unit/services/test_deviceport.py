@@ -61,11 +61,34 @@ def test_a_block_whose_name_the_log_has_is_refused_for_good(bench: Bench) -> Non
     assert bench.offer(device, 101, BLOCK)["type"] == "accepted"
 
 
+def leave_room_for_two(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = bench.unit.machine.custody.kept_bytes() + 2 * len(BLOCK)
+    monkeypatch.setattr(bench.unit, "config", dataclasses.replace(bench.unit.config, store_max_bytes=room))
+
+
+def test_blocks_that_the_peer_never_got_make_room_for_younger_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of an earlier start first; the link secret's stay."""
+    first = Bench(tmp_path)
+    first.offer(first.hello(), 9, BLOCK)
+    first.close()
+    second = Bench(tmp_path)
+    leave_room_for_two(second, monkeypatch)
+    device = second.hello()
+    for number, left in ((1, [1, 9]), (2, [1, 2, 9]), (3, [1, 2, 3]), (4, [2, 3, 4]), (3, [2, 3, 4]), (5, [3, 4, 5])):
+        assert second.offer(device, number, BLOCK)["type"] == "accepted"
+        assert sorted(second.files()) == [f"{BlockName(0, n)}.new" for n in left]
+    assert len(second.unit.machine.custody.bootstrap_entries()) == 4
+    assert capsys.readouterr().err.count("block-discarded") == 1
+    second.close()
+
+
 def test_a_store_that_has_its_fill_takes_more_when_some_was_spent(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    room = bench.unit.machine.custody.kept_bytes() + 2 * len(BLOCK)
-    monkeypatch.setattr(bench.unit, "config", dataclasses.replace(bench.unit.config, store_max_bytes=room))
+    bench.unit.machine.log.append(encode(Store(0, (BlockEntry(BlockName(0, 1000), 1 << 20),))))
+    leave_room_for_two(bench, monkeypatch)
     device = bench.hello()
     answers = [bench.offer(device, number, BLOCK) for number in (1, 2, 3)]
     assert [answer["type"] for answer in answers] == ["accepted", "accepted", "refused"]
