@@ -1,8 +1,8 @@
 """The key store of one link on disk: STATE/dataplane/LINK/ with `log` and `blocks/`.
 
 Everything is 0600 under a 0700 directory. Block bytes go between descriptors, files and key memory in C. Which link
-secrets were loaded as key is written beside the links' directories, for all of them: see loadedsecrets.py. (`burnt`, in
-directories of earlier versions, is read there.)
+secrets were loaded as key is written beside the links' directories, for all of them, and in `burnt` here once the store
+was discarded: see loadedsecrets.py.
 """
 
 from __future__ import annotations

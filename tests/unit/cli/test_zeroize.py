@@ -81,7 +81,7 @@ def test_everything_of_the_key_goes_and_the_audit_log_stays(
     assert told["destroyed_bytes"] >= 8192
     assert told["problems"] == []
     assert told["secrets"] == [str(tmp_path / "paris.secret")]
-    assert files(node.state_directory) == [f"dataplane/{FILE_NAME}", "keys/audit.log"]
+    assert files(node.state_directory) == ["dataplane/paris/burnt", f"dataplane/{FILE_NAME}", "keys/audit.log"]
     for file in held:
         with file:
             assert not any(file.read()), "overwritten before it was removed"
@@ -152,7 +152,7 @@ def test_a_node_file_that_is_wrong_is_no_hindrance(
     said = capsys.readouterr().out
     assert "The node file cannot be used: " in said and 'link "rome".listen' in said
     assert f"the key stores in {node.state_directory}/dataplane" in said
-    assert files(node.state_directory) == [f"dataplane/{FILE_NAME}"]
+    assert files(node.state_directory) == ["dataplane/paris/burnt", f"dataplane/{FILE_NAME}"]
     assert not (tmp_path / "paris.secret").exists()
 
 

@@ -154,16 +154,60 @@ def test_what_was_loaded_is_not_loaded_again_though_the_links_directory_is_gone(
     assert load(node, "vienna", node.secret()) == 4
 
 
+def discard(node: Node, link: str, secret: Path) -> int:
+    key, block, _ = linksecret.read(secret)
+    store = LinkStore(node.stores / link)
+    try:
+        return store.discard(key)
+    finally:
+        store.close()
+        key.close()
+        block.close()
+
+
 def test_a_discarded_stores_secret_is_not_loaded_again(node: Node) -> None:
     secret = node.secret()
     load(node, "vienna", secret)
-    key, block, _ = linksecret.read(secret)
-    store = LinkStore(node.stores / "vienna")
-    assert store.discard(key) == 8192
-    store.close()
-    key.close()
-    block.close()
+    assert discard(node, "vienna", secret) == 8192
     assert (load(node, "vienna", secret), load(node, "wien", secret)) == (0, 0)
+
+
+def test_what_was_discarded_is_known_to_an_earlier_version_and_without_the_record(node: Node) -> None:
+    """Which looks into the link's own `burnt`; there what a crash cut short spoils no line but its own."""
+    first, second = node.secret(), node.secret()
+    burnt = node.stores / "vienna" / "burnt"
+    for secret in (first, second):
+        load(node, "vienna", secret)
+        for _ in range(2):
+            discard(node, "vienna", secret)
+        with burnt.open("a") as file:
+            file.write("0badc0")
+    assert burnt.read_text().split() == [f"{node.id(first):08x}", "0badc0", f"{node.id(second):08x}", "0badc0"]
+    assert burnt.stat().st_mode & 0o777 == 0o600
+    node.forget_the_record()
+    for secret in (first, second):
+        assert (load(node, "vienna", secret), load(node, "wien", secret)) == (0, 0)
+
+
+def test_what_an_earlier_version_discarded_meanwhile_is_not_loaded(node: Node) -> None:
+    old, secret, shared = node.secret(), node.secret(), node.secret()
+    load(node, "vienna", old)
+    load(node, "oslo", shared)
+    (node.stores / "vienna" / "burnt").write_text(f"{node.id(secret):08x}\n{node.id(shared):08x}\n")
+    assert (load(node, "vienna", secret), load(node, "wien", secret)) == (0, 0)
+    with node.running(vienna=node.secret(), oslo=shared) as service:
+        assert "was loaded for link vienna" in causes(service)["oslo"]
+    assert f"{node.id(secret):08x} vienna\n" in (node.stores / FILE_NAME).read_text()
+
+
+def test_a_discarded_store_burns_no_secret_of_another_link(node: Node) -> None:
+    secret = node.secret()
+    load(node, "vienna", secret)
+    load(node, "rome", secret)
+    discard(node, "rome", secret)
+    assert not (node.stores / "rome" / "burnt").exists()
+    with node.running(vienna=secret) as service:
+        assert causes(service) == {}
 
 
 # --- crashes ---------------------------------------------------------------------------------------------------------
