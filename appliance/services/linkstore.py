@@ -113,21 +113,21 @@ class LinkStore:
         os.fsync(self._log_fd)
 
     def replace(self, data: bytes) -> None:
-        """Raises OSError; the old log stands until the new one is durable."""
+        """Raises OSError: then the old log stands, or, where only the directory's sync failed, one of both."""
         fresh = os.open(
             "log.new", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600, dir_fd=self.directory_fd
         )
         try:
             blockfile.append_durable(fresh, data, f"link log {self.directory / 'log.new'}")
             os.rename("log.new", "log", src_dir_fd=self.directory_fd, dst_dir_fd=self.directory_fd)
-            os.fsync(self.directory_fd)
         except OSError:
             os.close(fresh)
-            with contextlib.suppress(OSError):  # it may be in place, and it may hold the last room there is
+            with contextlib.suppress(OSError):  # it may hold the last room there is
                 os.unlink("log.new", dir_fd=self.directory_fd)
             raise
-        os.close(self._log_fd)
+        os.close(self._log_fd)  # it has no name any more, whatever comes of the sync: nothing more may go there
         self._log_fd = fresh
+        os.fsync(self.directory_fd)
 
     # --- blocks ------------------------------------------------------------------------------------------------------
 

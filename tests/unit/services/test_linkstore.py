@@ -6,9 +6,11 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from appliance.native import blockfile
 from appliance.q3p.records import BlockEntry, BlockName
 from appliance.services.linkstore import LinkStore
 
@@ -101,3 +103,42 @@ def test_what_a_crash_left_half_written_is_no_block(store: LinkStore) -> None:
     for name in (".0000-0000000000000007.new.tmp", "0000-0000000000000007", "x.new", "0000-0000000000000007.key.new"):
         (store.directory / "blocks" / name).write_bytes(b"half")
     assert store.blocks() == {} and files(store) == []
+
+
+def test_after_a_failed_replacement_the_log_is_the_file_of_that_name(
+    store: LinkStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory's sync fails, and the store is discarded then: records must not go to a file without a name."""
+    path = store.directory / "log"
+
+    def failing(fd: int) -> None:
+        raise OSError(errno.EIO, "a test")
+
+    store.append(b"old")
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="a test"):
+        patch.setattr(os, "fsync", failing)
+        store.replace(b"new")
+    assert store.read() == path.read_bytes() == b"new"
+    assert files_beside(store) == ["blocks", "log"]
+    store.truncate(0)
+    store.refresh()
+    store.append(b"after")
+    assert path.read_bytes() == b"after"
+    store.refresh()
+    assert store.read() == path.read_bytes() == b"after"
+
+
+def test_a_replacement_that_cannot_be_written_leaves_the_old_log(
+    store: LinkStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.append(b"old")
+    for broken in (os, "rename"), (blockfile, "append_durable"):
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="a test"):
+            patch.setattr(*broken, Mock(side_effect=OSError(errno.EIO, "a test")))
+            store.replace(b"new")
+        assert store.read() == (store.directory / "log").read_bytes() == b"old"
+        assert files_beside(store) == ["blocks", "log"]
+
+
+def files_beside(store: LinkStore) -> list[str]:
+    return sorted(path.name for path in store.directory.iterdir())
