@@ -4,6 +4,7 @@ loopback; names are what a test says."""
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import threading
 import time
@@ -301,6 +302,7 @@ def test_threads_leave_no_descriptors(world: World) -> None:
     port = free_port(kind=socket.SOCK_DGRAM)
     channel = world.open(link(f"127.0.0.1:{port}", "vienna.example:7301"), names)
     world.until(lambda: world.causes, "the channel opens")
+    gc.collect()  # those of earlier tests, which would go meanwhile
     before = descriptors()
     for count in range(2, 12):
         channel.look(silent=True)
