@@ -106,11 +106,7 @@ def _destroy(found: Doomed) -> list[str]:
             problems.append(f"{directory}: {error.strerror}")
     for path in [secret.path for secret in found.secrets]:
         try:
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                blockfile.destroy(folder, path.name)
-            finally:
-                os.close(folder)
+            blockfile.destroy_file(path)
         except OSError as error:
             problems.append(f"{path}: {error.strerror}")
     return problems

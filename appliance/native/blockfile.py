@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from appliance.native import check, ffi, lib
@@ -31,6 +33,15 @@ def read(directory_fd: int, name: str, pointer: Any, length_bytes: int) -> None:
 def destroy(directory_fd: int, name: str) -> None:
     """Overwritten, removed, and durably so. A missing file is success."""
     check(lib.qbb_block_destroy(directory_fd, name.encode()), f"block {name}")
+
+
+def destroy_file(path: Path) -> None:
+    """As destroy, by path. FileNotFoundError and NotADirectoryError where there is no such folder."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        destroy(folder, path.name)
+    finally:
+        os.close(folder)
 
 
 def append_durable(fd: int, record: bytes, place: str) -> None:

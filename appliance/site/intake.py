@@ -199,6 +199,7 @@ def _put(source: Path, target: Path, mode: int, kept: Kept, report: Report) -> N
         os.fsync(folder)
         os.close(folder)
         report.changed = True
+        kept.taken.touch(mode=0o600)  # of secrets too
         with kept.taken.open("a") as taken:
             taken.write(f"{_digest(target)}\n")
     except (OSError, subprocess.CalledProcessError) as error:
@@ -210,11 +211,7 @@ def _put(source: Path, target: Path, mode: int, kept: Kept, report: Report) -> N
 def _destroy(path: Path, report: Report) -> None:
     """Overwritten, then removed."""
     try:
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            blockfile.destroy(folder, path.name)
-        finally:
-            os.close(folder)
+        blockfile.destroy_file(path)
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:

@@ -320,6 +320,7 @@ def test_a_link_secret_is_kept_and_others_are_refused(intake: Intake, node: Node
     kept = intake.kept.secrets / "qbb.link.vienna"
     assert kept.read_bytes() == (intake.offered / "qbb.link.vienna").read_bytes()
     assert kept.stat().st_mode & 0o777 == 0o600
+    assert intake.kept.taken.stat().st_mode & 0o777 == 0o600
     assert list(missing_secrets(node, intake.kept, ())) == ["rome"]
 
 
