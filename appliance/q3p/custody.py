@@ -37,6 +37,7 @@ REOFFER_NS = 60 * SECOND_NS  # the master may have had to drop an offer
 PICKUP_SHARE = 4  # blocks that the peer lacks leave the rest of a full store to others
 SPARE_SLOTS = 2  # below so many free epoch slots one common chunk is kept for the next epoch chunk
 MAX_STASHED = 64
+MOST_GIVEN_UP = 1 << 16  # by then no STORE of the first is on its way any more
 MAX_UNACKNOWLEDGED = 200  # records the master sends ahead of the slave's report; the slave keeps early ones
 # Reserve of the last tag masks, so that a link without open chunks can always open the next: the master's last two are
 # for OPEN records, the slave's last one for the report that acknowledges them.
@@ -84,7 +85,7 @@ class Custody:
         self._early: dict[int, bytes] = {}
         self._offered_ns: dict[BlockName, int] = {}
         self._first_offered_ns: dict[BlockName, int] = {}
-        self._given_up: set[BlockName] = set()  # in this session, before they were stored
+        self._given_up: dict[BlockName, None] = {}  # in this session, before they were stored; the latest
         self._to_feed: list[tuple[int, Chunk]] = []  # master's out chunks, until the OPEN is acknowledged
         self._peer_length = self._sent_length = 0
         self._peer_settled = self._peer_spent = 0
@@ -165,7 +166,9 @@ class Custody:
         self._intake.withdrawn(name)
         if name in self._pickup:
             del self._pickup[name]
-            self._given_up.add(name)
+            self._given_up[name] = None
+            if len(self._given_up) > MOST_GIVEN_UP:
+                del self._given_up[next(iter(self._given_up))]
 
     def name_is_used(self, name: BlockName) -> bool:
         """Was a block of this name here that is gone? Another may not come: the peer may still count on the first, of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from q3p_pair import MASTER, SLAVE, Pair, started
 
+from appliance.q3p import custody
 from appliance.q3p.messages import Offer, Refuse, pack_control
 from appliance.q3p.offers import MAX_PENDING_OFFERS
 from appliance.q3p.records import BlockEntry, BlockName, Close, Open, Store, Void
@@ -58,6 +59,17 @@ def test_a_block_that_the_peer_never_shows_expires() -> None:
     pair.run(700)
     assert entry.name not in pair.disks[MASTER].files and ("M", "block-expired") in pair.events
     assert pair.usable
+
+
+def test_what_was_given_up_is_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(custody, "MOST_GIVEN_UP", 2)
+    pair = started()
+    entries = []
+    for _ in range(3):
+        entries.append(pair.arrive(MASTER))
+        pair.run(700)
+    used = [pair.machine(MASTER).custody.name_is_used(entry.name) for entry in entries]
+    assert used == [False, True, True], "the latest"
 
 
 def test_a_block_that_comes_again_after_its_end_is_destroyed() -> None:
